@@ -1,0 +1,342 @@
+// Package app is the relay as one program: New makes the parts, Start lets them
+// run, Reload swaps the Directory, Stop ends everything in order.
+//
+// intake.go is the path of a message to custody, outbound.go what delivery asks
+// of it afterwards. Only here is a transaction made into Evidence, and only here
+// is a Notice made. There is no other way to put the parts together.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"anechoic/control/api"
+	"anechoic/control/config"
+	"anechoic/control/metrics"
+	"anechoic/engine/local"
+	"anechoic/ledger"
+	"anechoic/mail"
+	"anechoic/mail/dns"
+	"anechoic/org"
+	"anechoic/relay/custody"
+	"anechoic/relay/delivery"
+	"anechoic/relay/signing"
+	"anechoic/relay/smtpd"
+)
+
+// Options says what to run.
+type Options struct {
+	ConfigFile string
+	Log        *slog.Logger // nil: silent
+	Version    string
+}
+
+// App is a relay. Only New makes one.
+type App struct {
+	options Options
+	config  config.Config
+	log     *slog.Logger
+	started time.Time
+	metrics *metrics.Metrics
+
+	engine     *local.Engine
+	queue      *custody.Queue
+	resolver   *dns.Client
+	domains    *org.Proofs
+	keys       *signing.LocalKeys
+	signer     *signing.Signer
+	recorder   *recorder
+	tls        *certificate
+	server     *smtpd.Server
+	dispatcher *delivery.Dispatcher
+	control    *http.Server
+	operations *http.Server
+
+	directory atomic.Pointer[org.Directory]
+	findings  atomic.Pointer[[]org.Finding]
+	draining  atomic.Bool
+
+	reloading sync.Mutex // one reload at a time
+	running   sync.WaitGroup
+	stop      context.CancelFunc // of what runs in the background
+	ready     Ready
+	cleanups  []cleanup
+	stopOnce  sync.Once
+	stopError error
+}
+
+// Ready is where the relay answers, as `serve` prints it.
+type Ready struct {
+	Event         string   `json:"event"` // "ready"
+	Version       string   `json:"version"`
+	PID           int      `json:"pid"`
+	SMTP          []string `json:"smtp"`
+	SMTPTLS       []string `json:"smtp_tls,omitempty"`
+	Submission    []string `json:"submission,omitempty"`
+	Proxy         []string `json:"proxy,omitempty"`
+	Operations    string   `json:"operations,omitempty"`
+	ControlSocket string   `json:"control_socket"`
+}
+
+// cleanup undoes one step of New or Start.
+type cleanup struct {
+	name string
+	undo func(context.Context) error
+}
+
+func (a *App) onStop(name string, undo func(context.Context) error) {
+	a.cleanups = append(a.cleanups, cleanup{name, undo})
+}
+
+// New reads the configuration, opens the data directory and makes the parts. It
+// binds no port and takes no mail. On an error everything is undone; an error of
+// the configuration lists every problem (api.ListProblems).
+func New(options Options) (a *App, err error) {
+	a = &App{options: options, log: options.Log, started: time.Now().UTC(), metrics: metrics.New(options.Version)}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Stop(context.Background()))
+		}
+	}()
+	var problems []org.Problem
+	if a.config, problems = config.Load(options.ConfigFile); len(problems) > 0 {
+		return nil, problemList(problems)
+	}
+	for _, step := range []func() error{a.openStore, a.openDNS, a.openDirectory, a.openQueue, a.makeServer, a.makeDispatcher, a.makeControl} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// problemList is an error of configuration files: all of it at once.
+type problemList []org.Problem
+
+func (l problemList) Error() string {
+	text := fmt.Sprintf("%d problems in the configuration", len(l))
+	if len(l) == 1 {
+		text = "a problem in the configuration"
+	}
+	for _, p := range l {
+		text += "\n" + p.String()
+	}
+	return text
+}
+
+// Problems gives them one by one.
+func (l problemList) Problems() []org.Problem { return l }
+
+// openStore opens the engine in the data directory.
+func (a *App) openStore() (err error) {
+	if err := os.MkdirAll(filepath.Join(a.config.DataDir, "spool"), 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	a.engine, err = local.Open(local.Options{Dir: filepath.Join(a.config.DataDir, "store"), Log: a.log})
+	if err != nil {
+		return err
+	}
+	a.onStop("store", func(context.Context) error { return a.engine.Close() })
+	a.recorder = newRecorder(a.engine, a.metrics, a.log)
+	return nil
+}
+
+func (a *App) openDNS() (err error) {
+	a.resolver, err = dns.New(dns.Options{Servers: a.config.DNS.Servers, Timeout: a.config.DNS.Timeout})
+	if err != nil {
+		return err
+	}
+	a.onStop("resolver", func(context.Context) error { return a.resolver.Close() })
+	a.domains = &org.Proofs{Resolver: a.resolver, Relay: a.config.Hostname, Load: a.loadProofs, Save: a.saveProofs, Log: a.log}
+	return a.domains.Start()
+}
+
+// openDirectory reads the registry, prepares its keys and puts both in force.
+func (a *App) openDirectory() (err error) {
+	if a.keys, err = signing.OpenKeys(a.config.DataDir); err != nil {
+		return err
+	}
+	a.onStop("keys", func(context.Context) error { return a.keys.Close() })
+	a.signer = &signing.Signer{Keys: a.keys, Resolver: a.resolver}
+	if a.tls, err = openCertificate(a.config); err != nil {
+		return err
+	}
+	return a.adopt(context.Background())
+}
+
+// openQueue reads back what is in custody.
+func (a *App) openQueue() error {
+	key, err := sealKey(a.config.DataDir)
+	if err != nil {
+		return err
+	}
+	a.queue, err = custody.OpenQueue(context.Background(), a.engine, custody.Options{
+		SealKey: key, RetryAfter: a.config.Delivery.RetryAfter, ExpireAfter: a.config.Delivery.ExpireAfter, Log: a.log,
+	})
+	return err
+}
+
+func (a *App) makeServer() error {
+	in := &intake{
+		hostname: a.config.Hostname.String(), maxHops: a.config.SMTP.MaxHops, directory: &a.directory, domains: a.domains,
+		resolver: a.resolver, passwords: newCredentials(), signer: a.signer, queue: a.queue, recorder: a.recorder, metrics: a.metrics,
+	}
+	c := a.config.SMTP
+	a.server = &smtpd.Server{
+		Hostname: in.hostname, Handler: in, Authenticate: in.authenticate, TLS: a.tls.config(c.ClientCertificates == config.CertificatesRequest),
+		ProxyFrom: c.ProxyProtocolFrom, MaxMessageBytes: c.MaxMessageBytes, MaxHeaderBytes: int(c.MaxHeaderBytes), MaxHeaderFields: c.MaxHeaderFields,
+		MaxRecipients: c.MaxRecipients, MaxConnections: c.MaxConnections, MaxConnectionsPerPeer: c.MaxConnectionsPerPeer,
+		SpoolDir: filepath.Join(a.config.DataDir, "spool"), Refused: in.serverRefused, Log: a.log,
+	}
+	return nil
+}
+
+// Start binds the listeners and lets everything run: from the first bound port
+// on, mail is taken. It is called once.
+func (a *App) Start() (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Stop(context.Background()))
+		}
+	}()
+	var background context.Context
+	background, a.stop = context.WithCancel(context.Background())
+	a.onStop("background", func(context.Context) error { a.stop(); a.running.Wait(); return nil })
+	if err := a.record(ledger.Fact{Event: ledger.Started, Generation: a.directory.Load().Generation()}); err != nil {
+		return err
+	}
+	a.onStop("ledger", func(context.Context) error {
+		a.recorder.flush(time.Now(), true)
+		return a.record(ledger.Fact{Event: ledger.Stopped})
+	})
+	a.running.Go(func() { a.domains.Run(background, a.registered) })
+	a.running.Go(func() { a.flushRefusals(background) })
+	if err := a.listenControl(); err != nil {
+		return err
+	}
+	a.dispatcher.Start()
+	a.onStop("delivery", func(ctx context.Context) error { a.dispatcher.Stop(ctx); return nil })
+	return a.listenSMTP()
+}
+
+// listenSMTP binds every port before it serves any.
+func (a *App) listenSMTP() error {
+	a.ready = Ready{Event: "ready", Version: a.options.Version, PID: os.Getpid(), Operations: a.ready.Operations, ControlSocket: a.ready.ControlSocket}
+	type bound struct {
+		listener net.Listener
+		mode     smtpd.Mode
+	}
+	var listeners []bound
+	c := a.config.SMTP
+	for _, l := range []struct {
+		addrs []string
+		mode  smtpd.Mode
+		ready *[]string
+	}{{c.Listen, smtpd.Plain, &a.ready.SMTP}, {c.ListenTLS, smtpd.ImplicitTLS, &a.ready.SMTPTLS}, {c.ListenSubmission, smtpd.Submission, &a.ready.Submission}, {c.ListenProxy, smtpd.Proxy, &a.ready.Proxy}} {
+		for _, addr := range l.addrs {
+			listener, err := net.Listen("tcp", addr)
+			if err != nil {
+				for _, b := range listeners {
+					err = errors.Join(err, b.listener.Close())
+				}
+				return fmt.Errorf("smtp: %w", err)
+			}
+			listeners = append(listeners, bound{listener, l.mode})
+			*l.ready = append(*l.ready, listener.Addr().String())
+		}
+	}
+	a.dispatcher.Router.Own = ownAddresses(slices.Concat(a.ready.SMTP, a.ready.SMTPTLS, a.ready.Submission, a.ready.Proxy))
+	a.onStop("smtp", a.server.Shutdown)
+	for _, b := range listeners {
+		a.running.Go(func() {
+			if err := a.server.Serve(context.Background(), b.listener, b.mode); err != nil {
+				a.log.Error("a listener failed", "address", b.listener.Addr().String(), "error", err)
+			}
+		})
+	}
+	return nil
+}
+
+// Ready is valid after Start.
+func (a *App) Ready() Ready { return a.ready }
+
+// Stop ends everything, last started first: no new connections, open
+// transactions end, attempts in flight end, what is counted is written, the store
+// is closed. Whatever is not over when ctx is, is broken off. It may be called
+// more than once.
+func (a *App) Stop(ctx context.Context) error {
+	a.stopOnce.Do(func() {
+		a.draining.Store(true)
+		var errs []error
+		for _, c := range slices.Backward(a.cleanups) {
+			if err := c.undo(ctx); err != nil {
+				errs = append(errs, fmt.Errorf("stop %s: %w", c.name, err))
+			}
+		}
+		a.stopError = errors.Join(errs...)
+	})
+	return a.stopError
+}
+
+// record writes a fact of the relay itself.
+func (a *App) record(f ledger.Fact) error {
+	f.Time = time.Now().UTC()
+	return a.engine.Commit(context.Background(), &custody.Batch{Facts: []ledger.Fact{f}})
+}
+
+func (a *App) flushRefusals(ctx context.Context) {
+	tick := time.NewTicker(refusalSpan)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			a.recorder.flush(now, false)
+		}
+	}
+}
+
+// registered gives every domain of the Directory in force.
+func (a *App) registered() iter.Seq[*org.Domain] {
+	dir := a.directory.Load()
+	return func(yield func(*org.Domain) bool) {
+		for o := range dir.Organisations() {
+			for _, d := range o.Domains {
+				if !yield(d) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Explain tells from the ledger what became of a message, in plain words.
+func (a *App) Explain(ctx context.Context, id mail.ID) ([]string, error) {
+	var facts []ledger.Fact
+	err := ledger.Read(ctx, a.engine, 0, func(f ledger.Fact) bool {
+		if f.ID == id {
+			facts = append(facts, f)
+		}
+		return true
+	})
+	if err != nil || len(facts) == 0 {
+		return nil, errors.Join(err, fs.ErrNotExist)
+	}
+	return api.Story(facts), nil
+}

@@ -1,0 +1,94 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"anechoic/control/api"
+	"anechoic/control/metrics"
+	"anechoic/org"
+)
+
+// makeControl makes the control API and the operations pages.
+func (a *App) makeControl() error {
+	server := &api.Server{
+		Queue: a.queue, Ledger: a.engine, Keys: a.signer, Log: a.log, Node: a.node, Reload: a.Reload,
+		Directory: func() (*org.Directory, []org.Finding) { return a.directory.Load(), *a.findings.Load() },
+		Standing: func(ctx context.Context, d *org.Domain) (string, string) {
+			return a.domains.Check(ctx, d, time.Now().UTC()).String(), ""
+		},
+	}
+	a.control = api.NewHTTPServer(server.Handler(), a.log)
+	checks := api.Operations{
+		Checks: []api.Check{{Name: "storage", Ask: a.storageReady}}, Draining: a.draining.Load, Metrics: a.metrics.Handler(),
+	}
+	a.operations = api.NewHTTPServer(checks.Handler(), a.log)
+	a.metrics.Watch(metrics.Gauges{
+		Queue: a.queue.Depth, Generation: func() uint64 { return a.directory.Load().Generation() },
+		Findings: func() int { return len(*a.findings.Load()) },
+		Ready:    func() bool { return checks.Ready(context.Background()).Ready },
+	})
+	return nil
+}
+
+// storageReady says whether mail can be kept: the engine has not broken and has
+// room.
+func (a *App) storageReady(context.Context) error { return a.engine.Ready() }
+
+// node is what only the running program knows of itself.
+func (a *App) node() api.Node {
+	n := api.Node{
+		Version: a.options.Version, PID: os.Getpid(), Started: a.started, Hostname: a.config.Hostname.String(),
+		DataDir: a.config.DataDir, Files: []string{a.options.ConfigFile, a.config.Registry}, Draining: a.draining.Load(),
+	}
+	add := func(name string, addresses ...string) {
+		for _, address := range addresses {
+			n.Listeners = append(n.Listeners, api.Listener{Name: name, Address: address})
+		}
+	}
+	add("smtp", a.ready.SMTP...)
+	add("smtp_tls", a.ready.SMTPTLS...)
+	add("submission", a.ready.Submission...)
+	add("proxy", a.ready.Proxy...)
+	if a.ready.Operations != "" {
+		add("operations", a.ready.Operations)
+	}
+	return n
+}
+
+// listenControl opens the control socket and, if configured, the operations
+// listener.
+func (a *App) listenControl() error {
+	socket, err := api.Listen(a.config.DataDir, a.log)
+	if err != nil {
+		return err
+	}
+	a.ready.ControlSocket = socket.Addr().String()
+	a.serveHTTP("control socket", a.control, socket)
+	if a.config.Operations == "" {
+		return nil
+	}
+	operations, err := net.Listen("tcp", a.config.Operations)
+	if err != nil {
+		return fmt.Errorf("operations: %w", err)
+	}
+	a.ready.Operations = operations.Addr().String()
+	a.serveHTTP("operations", a.operations, operations)
+	return nil
+}
+
+// serveHTTP runs a server until Stop. Streams that never end by themselves are
+// broken off.
+func (a *App) serveHTTP(name string, server *http.Server, listener net.Listener) {
+	a.running.Go(func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			a.log.Error("a listener failed", "listener", name, "error", err)
+		}
+	})
+	a.onStop(name, func(context.Context) error { return server.Close() })
+}

@@ -1,0 +1,172 @@
+package app
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"net/netip"
+	"sync"
+	"time"
+
+	"anechoic/mail"
+	"anechoic/org"
+)
+
+// Bounds of password checks. One takes tens of milliseconds and its hash's
+// memory (19 MiB as this project makes them), so they are few at a time, and a
+// right password is remembered for a while.
+const (
+	checksAtOnce   = 2
+	checksWaiting  = 64
+	rememberFor    = 5 * time.Minute
+	rememberAtMost = 10_000
+	failuresBefore = 10 // of one user name from one address, then no more checks
+	failuresFor    = 15 * time.Minute
+)
+
+// credentials checks user names and passwords of credential sources.
+type credentials struct {
+	key     [32]byte // of the digests remembered: nothing that can be tried offline
+	slots   chan struct{}
+	waiting chan struct{}
+	nobody  org.PasswordHash // checked for unknown users, so that time tells nothing
+
+	mu       sync.Mutex // guards what follows
+	right    map[[32]byte]time.Time
+	failures map[attempt]failureCount
+}
+
+// attempt is what failures are counted by: both, so that nobody can lock a user
+// out from elsewhere.
+type attempt struct {
+	username string
+	peer     netip.Addr
+}
+
+type failureCount struct {
+	count int
+	since time.Time
+}
+
+func newCredentials() *credentials {
+	c := &credentials{
+		slots: make(chan struct{}, checksAtOnce), waiting: make(chan struct{}, checksWaiting),
+		right: map[[32]byte]time.Time{}, failures: map[attempt]failureCount{},
+	}
+	rand.Read(c.key[:]) // never fails (its documentation)
+	nobody, err := org.ParsePasswordHash(org.HashPassword(c.key[:]))
+	if err != nil {
+		panic(err) // what HashPassword makes always parses
+	}
+	c.nobody = nobody
+	return c
+}
+
+// check says whether a password is right for a user of the Directory from an
+// address: nil, or AuthFailed, or that it cannot be said now.
+func (c *credentials) check(ctx context.Context, dir *org.Directory, username, password string, peer netip.Addr, now time.Time) *mail.Refusal {
+	who := attempt{username, peer}
+	if c.exhausted(who, now) {
+		return mail.AuthUnavailable.Because("too many wrong passwords for this user from %s", peer)
+	}
+	source, known := dir.Username(username)
+	hash := c.nobody
+	if known {
+		parsed, err := org.ParsePasswordHash(source.Password)
+		if err != nil {
+			return mail.Internal.Because("the password hash of source %s does not parse", source.ID)
+		}
+		hash = parsed
+	}
+	digest := c.digest(username, hash.String(), password)
+	if !c.remembered(digest, now) {
+		matches, refusal := c.compute(ctx, hash, password)
+		if refusal != nil {
+			return refusal
+		}
+		if !matches || !known {
+			c.fail(who, now)
+			return mail.AuthFailed.Because("wrong user name or password")
+		}
+		c.remember(digest, now)
+	}
+	if len(source.Addresses) > 0 && !containsAddr(source.Addresses, peer) {
+		return mail.AuthFailed.Because("source %s is not for address %s", source.ID, peer)
+	}
+	return nil
+}
+
+// compute runs one check within the bounds.
+func (c *credentials) compute(ctx context.Context, hash org.PasswordHash, password string) (bool, *mail.Refusal) {
+	select {
+	case c.waiting <- struct{}{}:
+		defer func() { <-c.waiting }()
+	default:
+		return false, mail.AuthUnavailable.Because("%d password checks are waiting", checksWaiting)
+	}
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	case <-ctx.Done():
+		return false, mail.AuthUnavailable.Because("%v", ctx.Err())
+	}
+	return hash.Matches([]byte(password)), nil
+}
+
+// digest names one user, hash and password; it changes when the hash does.
+func (c *credentials) digest(username, hash, password string) (d [32]byte) {
+	h := hmac.New(sha256.New, c.key[:])
+	for _, part := range []string{username, hash, password} {
+		sum := sha256.Sum256([]byte(part))
+		h.Write(sum[:])
+	}
+	h.Sum(d[:0])
+	return d
+}
+
+func (c *credentials) remembered(d [32]byte, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	until, ok := c.right[d]
+	return ok && now.Before(until)
+}
+
+func (c *credentials) remember(d [32]byte, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.right) >= rememberAtMost {
+		clear(c.right)
+	}
+	c.right[d] = now.Add(rememberFor)
+}
+
+func (c *credentials) exhausted(who attempt, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f, ok := c.failures[who]
+	return ok && f.count >= failuresBefore && now.Sub(f.since) < failuresFor
+}
+
+func (c *credentials) fail(who attempt, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.failures) >= rememberAtMost {
+		clear(c.failures)
+	}
+	f := c.failures[who]
+	if f.count == 0 || now.Sub(f.since) >= failuresFor {
+		f = failureCount{since: now}
+	}
+	f.count++
+	c.failures[who] = f
+}
+
+func containsAddr(prefixes []netip.Prefix, a netip.Addr) bool {
+	for _, p := range prefixes {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}

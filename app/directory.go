@@ -1,0 +1,171 @@
+package app
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"time"
+
+	"anechoic/control/api"
+	"anechoic/control/config"
+	"anechoic/ledger"
+	"anechoic/org"
+	"anechoic/relay/custody"
+)
+
+// Records of this package in the engine.
+const (
+	generationKey = "meta/generation"
+	proofPrefix   = "proof/"
+)
+
+// generation numbers Directories over restarts: the same files have the same
+// number, others a higher one. What was proven under another number is judged
+// again before it is sent.
+type generation struct {
+	Number uint64 `json:"number"`
+	Files  string `json:"files"` // SHA-256 of what was read
+}
+
+// Reload reads configuration and registry again and puts them in force, all or
+// nothing: every fallible step comes before the first change. Settings that only
+// a restart can change are a conflict if they changed.
+func (a *App) Reload(ctx context.Context) error {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	err := a.adopt(ctx)
+	a.metrics.Reloaded(err)
+	if err != nil {
+		a.log.Error("reload refused, what was in force stays", "error", err)
+		return err
+	}
+	dir := a.directory.Load()
+	a.log.Info("reloaded", "generation", dir.Generation())
+	return a.record(ledger.Fact{Event: ledger.Reloaded, Generation: dir.Generation()})
+}
+
+// adopt makes a Directory of the files and puts it in force, with its keys.
+func (a *App) adopt(ctx context.Context) error {
+	next, err := a.nextGeneration(ctx)
+	if err != nil {
+		return err
+	}
+	c, dir, problems, findings := config.Reload(a.options.ConfigFile, next.Number, time.Now())
+	if len(problems) > 0 {
+		return problemList(problems)
+	}
+	if dir == nil {
+		return errors.New("the configuration names no registry: set registry = \"registry.toml\"")
+	}
+	if err := sameNode(a.config, c); err != nil {
+		return err
+	}
+	keys, problems := a.keys.Prepare(ctx, dir)
+	if len(problems) > 0 {
+		return problemList(problems)
+	}
+	if err := a.tls.reload(); err != nil {
+		return err
+	}
+	if err := a.saveGeneration(ctx, next); err != nil {
+		return err
+	}
+	a.keys.Use(keys)
+	a.findings.Store(&findings)
+	a.directory.Store(dir)
+	a.domains.Refresh()
+	return nil
+}
+
+// sameNode says which settings of relay.toml differ and need a restart. The
+// providers' ranges do not: they are part of the Directory.
+func sameNode(old, new config.Config) error {
+	old.Providers, new.Providers = config.Providers{}, config.Providers{}
+	before, after := reflect.ValueOf(old), reflect.ValueOf(new)
+	for i := range before.NumField() {
+		if !reflect.DeepEqual(before.Field(i).Interface(), after.Field(i).Interface()) {
+			return fmt.Errorf("%w: %s in relay.toml changed, which needs a restart", api.ErrConflict, before.Type().Field(i).Name)
+		}
+	}
+	return nil
+}
+
+// nextGeneration is the number for what the files hold now.
+func (a *App) nextGeneration(ctx context.Context) (generation, error) {
+	last, err := a.lastGeneration(ctx)
+	if err != nil {
+		return generation{}, err
+	}
+	digest := sha256.New()
+	for _, file := range []string{a.options.ConfigFile, a.config.Registry} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			text = []byte(err.Error()) // config.Reload words the problem
+		}
+		fmt.Fprintf(digest, "%d\n", len(text))
+		digest.Write(text)
+	}
+	files := hex.EncodeToString(digest.Sum(nil))
+	if files == last.Files {
+		return last, nil
+	}
+	return generation{Number: last.Number + 1, Files: files}, nil
+}
+
+func (a *App) lastGeneration(ctx context.Context) (g generation, err error) {
+	stored, err := a.engine.Get(ctx, generationKey)
+	if errors.Is(err, custody.ErrNotFound) {
+		return generation{}, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(stored, &g)
+	}
+	if err != nil {
+		return generation{}, fmt.Errorf("read the last generation: %w", err)
+	}
+	return g, nil
+}
+
+func (a *App) saveGeneration(ctx context.Context, g generation) error {
+	text, err := json.Marshal(g)
+	if err != nil {
+		return err
+	}
+	return a.engine.Commit(ctx, &custody.Batch{Put: []custody.Record{{Key: generationKey, Value: text}}})
+}
+
+// loadProofs and saveProofs keep the standing of domains over a restart, so that
+// a relay that starts while DNS is away still knows what it last knew.
+func (a *App) loadProofs() (saved []org.SavedProof, err error) {
+	var bad error
+	err = a.engine.Scan(context.Background(), proofPrefix, "", func(_ string, value []byte) bool {
+		var p org.SavedProof
+		if e := json.Unmarshal(value, &p); e != nil {
+			bad = errors.Join(bad, e)
+			return true
+		}
+		saved = append(saved, p)
+		return true
+	})
+	if bad != nil { // a state that cannot be read is one that is asked for again
+		a.log.Warn("stored domain proofs could not be read and are looked up again", "error", bad)
+	}
+	return saved, err
+}
+
+func (a *App) saveProofs(states []org.SavedProof) error {
+	batch := &custody.Batch{Lazy: true}
+	for _, s := range states {
+		text, err := json.Marshal(s)
+		if err != nil {
+			return err
+		}
+		batch.Put = append(batch.Put, custody.Record{Key: proofPrefix + string(s.Organisation) + "/" + s.Name.String(), Value: text})
+	}
+	return a.engine.Commit(context.Background(), batch)
+}

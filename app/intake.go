@@ -1,0 +1,290 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"anechoic/control/metrics"
+	"anechoic/ledger"
+	"anechoic/mail"
+	"anechoic/org"
+	"anechoic/relay/attribution"
+	"anechoic/relay/custody"
+	"anechoic/relay/policy"
+	"anechoic/relay/signing"
+	"anechoic/relay/smtpd"
+	"anechoic/standard/dkim"
+)
+
+// intake is the path of a message from its last octet to custody, and the only
+// place that makes Evidence out of a transaction.
+type intake struct {
+	hostname  string
+	maxHops   int
+	directory *atomic.Pointer[org.Directory]
+	domains   *org.Proofs
+	resolver  mail.Resolver
+	passwords *credentials
+	signer    *signing.Signer
+	queue     *custody.Queue
+	recorder  *recorder
+	metrics   *metrics.Metrics
+}
+
+// Mail implements smtpd.Handler. Nothing is decided before a recipient is known.
+func (in *intake) Mail(context.Context, *smtpd.Transaction) *mail.Refusal { return nil }
+
+// Rcpt implements smtpd.Handler: a peer that can prove nothing is refused here,
+// before it sends a message.
+func (in *intake) Rcpt(_ context.Context, tx *smtpd.Transaction, rcpt mail.Recipient) *mail.Refusal {
+	refusal := in.judgeRecipient(tx, rcpt)
+	if refusal != nil {
+		fact := transactionFact(tx, time.Now())
+		fact.Rcpt = []string{rcpt.Address.String()}
+		in.recorder.refused(fact, refusal)
+	}
+	return refusal
+}
+
+func (in *intake) judgeRecipient(tx *smtpd.Transaction, rcpt mail.Recipient) *mail.Refusal {
+	dir := in.directory.Load()
+	session := tx.Session
+	if _, inbound := dir.InboundFor(rcpt.Address.Domain()); inbound && session.Username == "" {
+		return mail.InboundNotOffered.Because("%s is an inbound domain", rcpt.Address.Domain())
+	}
+	if session.BalancerItself {
+		return mail.RelayDenied.Because("the balancer %s speaks for itself", session.Balancer)
+	}
+	return attribution.AtRecipient(dir, session.Peer.Addr(), session.TLS != nil, session.Username)
+}
+
+// Data implements smtpd.Handler: it tells the ledger what became of the message
+// on its path.
+func (in *intake) Data(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Received) (custody.Receipt, *mail.Refusal) {
+	fact := transactionFact(tx, time.Now())
+	fact.Size = r.Size
+	receipt, refusal := in.take(ctx, tx, r, &fact)
+	if refusal != nil {
+		in.recorder.refused(fact, refusal)
+	}
+	return receipt, refusal
+}
+
+// take is the path: each statement is a stage that may refuse.
+func (in *intake) take(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Received, fact *ledger.Fact) (receipt custody.Receipt, refusal *mail.Refusal) {
+	now := time.Now().UTC()
+	dir := in.directory.Load()
+	fact.Generation = dir.Generation()
+	if refusal = in.judgeHeader(r); refusal != nil {
+		return receipt, refusal
+	}
+	originators, refusal := mail.ReadOriginators(r.Header)
+	if refusal != nil {
+		return receipt, refusal
+	}
+	tellOriginators(fact, dir, originators)
+	evidence := in.evidence(ctx, dir, tx, r, originators, now)
+	tellEvidence(fact, &evidence)
+	proof, refusal := attribution.Attribute(dir, &evidence, now)
+	if refusal != nil {
+		return receipt, refusal
+	}
+	tellProof(fact, proof)
+	header := attribution.Strip(dir, r.Header)
+	warrant, refusal := policy.Permit(dir, proof, messageOf(tx.Envelope.From, header, originators), in.standing(ctx, now))
+	if refusal != nil {
+		return receipt, refusal
+	}
+	signatures, refusal := in.sign(ctx, warrant, dir, header, r.Hashes, now)
+	if refusal != nil {
+		return receipt, refusal
+	}
+	header = header.Prepend(append([]mail.Field{received(in.hostname, tx, now)}, signatures...)...)
+	return in.keep(ctx, custody.Submission{ID: tx.ID, Warrant: warrant, Envelope: tx.Envelope, Header: header, Body: r.Body}, fact, now)
+}
+
+// judgeHeader refuses what is no message by itself.
+func (in *intake) judgeHeader(r *smtpd.Received) *mail.Refusal {
+	switch {
+	case errors.Is(r.HeaderErr, mail.ErrHeaderTooBig):
+		return mail.HeaderTooBig.Because("%v", r.HeaderErr)
+	case errors.Is(r.HeaderErr, mail.ErrLineTooLong):
+		return mail.LineTooLong.Because("%v", r.HeaderErr)
+	case r.HeaderErr != nil && hasSpacedStamp(r.RawHeader):
+		return mail.AttributionAmbiguous.Because("%v", r.HeaderErr)
+	case r.HeaderErr != nil:
+		return mail.HeaderSyntax.Because("%v", r.HeaderErr)
+	case r.Header.Count("Received") > in.maxHops:
+		return mail.TooManyHops.Because("%d Received fields, the limit is %d", r.Header.Count("Received"), in.maxHops)
+	}
+	return nil
+}
+
+// hasSpacedStamp finds a provider's stamp with white space before its colon, as
+// only somebody who hopes for a careless reader writes it.
+func hasSpacedStamp(raw []byte) bool {
+	for line := range strings.Lines(string(raw)) {
+		name, _, ok := strings.Cut(line, ":")
+		if ok && name != strings.TrimRight(name, " \t") && attribution.IsStamp(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// evidence makes plain values of a transaction. Look-ups are made only for peers
+// and sources whose proof needs them.
+func (in *intake) evidence(ctx context.Context, dir *org.Directory, tx *smtpd.Transaction, r *smtpd.Received, o mail.Originators, now time.Time) attribution.Evidence {
+	session := tx.Session
+	ev := attribution.Evidence{
+		Peer: session.Peer.Addr(), TLS: session.TLS != nil, Username: session.Username,
+		From: o.From.Address.Domain(), Header: attribution.ReadHeader(dir, r.Header),
+	}
+	if session.BalancerItself {
+		ev.Peer = netip.Addr{}
+	}
+	if !dir.Providers().Microsoft365.Contains(ev.Peer) {
+		return ev
+	}
+	ev.PeerName = confirmPeer(ctx, in.resolver, ev.Peer)
+	if s, ok := dir.Tenant(strings.ToLower(ev.Header.TenantID.Value)); ok && s.RequireDKIM {
+		ev.Signatures, ev.SignaturesFailed = in.verified(ctx, r, now)
+	}
+	return ev
+}
+
+// verified gives the DKIM signatures of a message that hold, with where their key
+// records are kept. failed says that DNS did not answer for some.
+func (in *intake) verified(ctx context.Context, r *smtpd.Received, now time.Time) (signatures []attribution.Signature, failed bool) {
+	for _, result := range dkim.Verify(ctx, in.resolver, r.Header, r.Hashes, now) {
+		if result.Status == dkim.TempError {
+			failed = true
+		}
+		if result.Status != dkim.Pass || result.Testing {
+			continue
+		}
+		alias, err := in.resolver.CNAME(ctx, result.KeyName)
+		if err != nil && !errors.Is(err, mail.ErrNoDomain) {
+			failed = true
+			continue
+		}
+		s := attribution.Signature{Domain: result.Domain, Selector: result.Selector}
+		if len(alias.Records) == 1 {
+			s.Alias = alias.Records[0]
+		}
+		signatures = append(signatures, s)
+	}
+	return signatures, failed
+}
+
+// standing asks for the DNS proof of a domain, before its first use by a look-up.
+func (in *intake) standing(ctx context.Context, now time.Time) policy.Standing {
+	return func(d *org.Domain, name mail.Domain) org.Standing { return in.domains.Standing(ctx, d, name, now) }
+}
+
+func (in *intake) sign(ctx context.Context, w custody.Proven, dir *org.Directory, header mail.Header, hashes dkim.BodyHashes, now time.Time) ([]mail.Field, *mail.Refusal) {
+	start := time.Now()
+	fields, refusal := in.signer.Sign(ctx, w, dir, header, hashes, now)
+	in.metrics.Signed(time.Since(start))
+	return fields, refusal
+}
+
+// keep is the durable write. The 250 rests on it alone.
+func (in *intake) keep(ctx context.Context, s custody.Submission, fact *ledger.Fact, now time.Time) (receipt custody.Receipt, refusal *mail.Refusal) {
+	accepted := *fact
+	accepted.Event, accepted.Identity, accepted.Disposition = ledger.Accepted, ledger.Proven, ledger.DispositionRelayed
+	s.Facts = []ledger.Fact{accepted}
+	receipt, err := in.queue.Keep(ctx, s, now)
+	switch {
+	case errors.Is(err, custody.ErrFull):
+		return receipt, mail.DiskFull.Because("%v", err)
+	case err != nil:
+		return receipt, mail.CustodyFailed.Because("%v", err)
+	}
+	in.metrics.Accepted(accepted.Org)
+	return receipt, nil
+}
+
+// authenticate is smtpd.Server's Authenticate.
+func (in *intake) authenticate(ctx context.Context, s *smtpd.Session, username, password string) *mail.Refusal {
+	refusal := in.passwords.check(ctx, in.directory.Load(), username, password, s.Peer.Addr(), time.Now())
+	if refusal != nil {
+		in.recorder.refused(sessionFact(s, time.Now()), refusal)
+	}
+	return refusal
+}
+
+// messageOf is what policy asks about a message.
+func messageOf(mailFrom mail.Address, h mail.Header, o mail.Originators) *policy.Message {
+	return &policy.Message{MailFrom: mailFrom, Originators: o, Report: isReport(h)}
+}
+
+// isReport says that a message is a report or an automatic answer, which alone
+// may have the null sender (RFC 6522, RFC 3834 section 5).
+func isReport(h mail.Header) bool {
+	if f, ok := h.First("Auto-Submitted"); ok {
+		word, _, _ := strings.Cut(f.Value(), ";")
+		if word = strings.TrimSpace(word); word != "" && !strings.EqualFold(word, "no") {
+			return true
+		}
+	}
+	f, ok := h.First("Content-Type")
+	if !ok {
+		return false
+	}
+	kind, _, _ := strings.Cut(f.Value(), ";")
+	return strings.EqualFold(strings.TrimSpace(kind), "multipart/report")
+}
+
+// received is our trace field (RFC 5321 section 4.4). The client's name is
+// written only if it is one; what the client wrote otherwise stays out.
+func received(hostname string, tx *smtpd.Transaction, now time.Time) mail.Field {
+	session := tx.Session
+	helo := session.Helo
+	if _, err := mail.ParseDomain(helo); err != nil {
+		helo = "unknown"
+	}
+	v := "from " + helo + " (" + addressLiteral(session.Peer.Addr()) + ")\r\n\tby " + hostname +
+		" with " + session.Protocol() + " id " + string(tx.ID)
+	if t := tlsText(session.TLS); t != "" {
+		v += "\r\n\t(" + t + ")"
+	}
+	return mail.NewField("Received", v+";\r\n\t"+now.Format(time.RFC1123Z))
+}
+
+// addressLiteral is an address in the form of RFC 5321 section 4.1.3.
+func addressLiteral(a netip.Addr) string {
+	if a.Is6() {
+		return "[IPv6:" + a.String() + "]"
+	}
+	return "[" + a.String() + "]"
+}
+
+func tellOriginators(fact *ledger.Fact, dir *org.Directory, o mail.Originators) {
+	fact.From = o.From.Address.String()
+	if d, ok := dir.Owner(o.From.Address.Domain()); ok {
+		fact.ClaimedOrg = string(d.Organisation)
+	}
+}
+
+// tellEvidence writes down what a provider's peer stamped; of other peers the
+// same fields are a stranger's text.
+func tellEvidence(fact *ledger.Fact, ev *attribution.Evidence) {
+	if ev.PeerName != attribution.PeerNameConfirmed {
+		return
+	}
+	fact.Tenant = printable(ev.Header.TenantID.Value)
+	fact.Originator = printable(ev.Header.Originator.Value)
+	fact.ConnectingIP = printable(ev.Header.ConnectingIP.Value)
+}
+
+func tellProof(fact *ledger.Fact, p attribution.Proof) {
+	fact.Org, fact.ClaimedOrg = string(p.Organisation()), ""
+	fact.Source, fact.Origin = p.Source(), string(p.Origin())
+	fact.Proofs = slices.Clip(p.Methods().Names())
+}

@@ -1,0 +1,137 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"anechoic/mail"
+	"anechoic/relay/bounce"
+	"anechoic/relay/custody"
+	"anechoic/relay/delivery"
+	"anechoic/relay/policy"
+	"anechoic/relay/smtpd"
+)
+
+// makeDispatcher makes the way out.
+func (a *App) makeDispatcher() error {
+	c := a.config.Delivery
+	smartHost, err := delivery.ParseSmartHost(c.SmartHost)
+	if err != nil {
+		return err
+	}
+	helo := c.HELO.String()
+	if c.HELO.IsZero() {
+		helo = a.config.Hostname.String()
+	}
+	transport := &delivery.SMTP{Helo: helo, Bind: c.Bind, TLS: delivery.TLSPolicy(c.TLS), Log: a.log}
+	a.onStop("connections", func(context.Context) error { transport.Close(); return nil })
+	a.dispatcher = &delivery.Dispatcher{
+		Queue: a.queue, Transport: transport, Ask: a.askAgain, Notice: a.bounce, Log: a.log,
+		Router: &delivery.Router{
+			Resolver: a.resolver, SmartHost: smartHost, Port: uint16(c.Port), Hostname: a.config.Hostname.String(),
+			AllowLoopback: onLoopback(a.config.DNS.Servers),
+		},
+	}
+	return nil
+}
+
+// onLoopback says that the configured name servers are on this machine alone and
+// the answers may name it: an internet for tests. The system's resolver may be on
+// loopback too, but then it is not configured here.
+func onLoopback(servers []string) bool {
+	for _, s := range servers {
+		at, err := netip.ParseAddrPort(s)
+		if err != nil || !at.Addr().IsLoopback() || at.Port() == 53 {
+			return false
+		}
+	}
+	return len(servers) > 0
+}
+
+// ownAddresses is where mail would come back to us.
+func ownAddresses(listeners []string) (own []netip.AddrPort) {
+	for _, l := range listeners {
+		if at, err := netip.ParseAddrPort(l); err == nil {
+			own = append(own, at)
+		}
+	}
+	return own
+}
+
+// askAgain asks policy about a message that is about to leave. A first attempt
+// under the Directory that permitted it has just been asked; everything else may
+// have been revoked since. What policy refuses for good is held, not sent.
+func (a *App) askAgain(ctx context.Context, lease *custody.Lease, content custody.Content, warrant custody.Warrant) *mail.Refusal {
+	if warrant == nil || warrant.IsZero() {
+		return mail.Internal.Because("message %s has no warrant", lease.ID)
+	}
+	proven, ok := warrant.(custody.Proven)
+	if !ok {
+		return nil // a Notice is the relay's own
+	}
+	dir := a.directory.Load()
+	if lease.Attempt == 1 && proven.Proof().Generation() == dir.Generation() {
+		return nil
+	}
+	header, err := mail.ParseHeader(content.Header(), mail.HeaderLimits{})
+	if err != nil {
+		return mail.Internal.Because("the stored header of %s: %v", lease.ID, err)
+	}
+	originators, refusal := mail.ReadOriginators(header)
+	if refusal != nil {
+		return refusal
+	}
+	now := time.Now().UTC()
+	in := a.server.Handler.(*intake)
+	_, refusal = policy.Permit(dir, proven.Proof(), messageOf(lease.Message.Envelope.From, header, originators), in.standing(ctx, now))
+	return refusal
+}
+
+// bounce composes what a sender is told of recipients that failed for good. Only
+// senders that were proven get one: policy saw to it that MAIL FROM is theirs.
+func (a *App) bounce(_ context.Context, b delivery.Bounce) ([]custody.Submission, error) {
+	proven, ok := b.Warrant.(custody.Proven)
+	if !ok {
+		return nil, nil
+	}
+	header, err := mail.ParseHeader(b.Content.Header(), mail.HeaderLimits{})
+	if err != nil {
+		return nil, fmt.Errorf("bounce of %s: %w", b.Lease.ID, err)
+	}
+	report := bounce.Report{
+		ID: mail.NewID(b.Now), Hostname: a.config.Hostname.String(), About: b.Lease.ID, Envelope: b.Lease.Message.Envelope,
+		Header: header, Arrived: b.Lease.Message.Kept, Now: b.Now,
+	}
+	for _, f := range b.Failures {
+		report.Failures = append(report.Failures, bounce.Failure{
+			Recipient: f.Recipient.Recipient, Enhanced: f.Result.Enhanced, Reply: f.Result.Reply, Said: f.Result.Said,
+			Host: f.Result.Host, Expired: f.Expired, Attempts: f.Recipient.Attempts + 1,
+		})
+	}
+	finalHeader, body, envelope, err := bounce.Compose(report)
+	if errors.Is(err, bounce.ErrNullSender) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	notice, err := custody.NewNotice(b.Lease.ID, proven.Organisation())
+	if err != nil {
+		return nil, err
+	}
+	return []custody.Submission{{ID: report.ID, Warrant: notice, Envelope: envelope, Header: finalHeader, Body: body}}, nil
+}
+
+// serverRefused is smtpd.Server's Refused: it records what the server refused by
+// itself.
+func (in *intake) serverRefused(s *smtpd.Session, tx *smtpd.Transaction, id mail.ID, r *mail.Refusal) {
+	fact := sessionFact(s, time.Now())
+	if tx != nil {
+		fact = transactionFact(tx, time.Now())
+	}
+	fact.ID = id
+	in.recorder.refused(fact, r)
+}

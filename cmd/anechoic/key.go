@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"anechoic/control/api"
+	"anechoic/relay/signing"
+)
+
+func (sh *shell) keyCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "key",
+		Short: "Show signing keys and the DNS records they need",
+		Long:  "Show the DKIM keys the running relay signs with, and whether receivers can find them. A private key is never shown.",
+		Example: `  anechoic key list
+  anechoic key show acme.test an1`,
+	}
+	c.AddCommand(sh.keyListCommand(), sh.keyShowCommand())
+	return sh.group(c)
+}
+
+func (sh *shell) keyListCommand() *cobra.Command {
+	var org, domain string
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List signing keys with their DNS records, and whether those are published",
+		Long: `List signing keys with the DNS record each needs, and whether DNS has it now. A
+key that is not published is not used.`,
+		Example: `  anechoic key list
+  anechoic key list --org acme
+  anechoic key list --json`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return sh.keyList(c.Context(), org, domain) },
+	}
+	c.Flags().StringVar(&org, "org", "", "only this organisation's `id`")
+	c.Flags().StringVar(&domain, "domain", "", "only this `domain`")
+	return c
+}
+
+func (sh *shell) keyList(ctx context.Context, org, domain string) error {
+	keys, err := sh.keys(ctx, org, domain)
+	if err != nil {
+		return err
+	}
+	if sh.asJSON {
+		return sh.printJSON(keys)
+	}
+	var rows [][]string
+	for _, k := range keys {
+		rows = append(rows, []string{k.Organisation, k.Domain, k.Selector, k.Algorithm, yesNo(k.Published), k.RecordName})
+	}
+	if err := sh.table("ORG DOMAIN SELECTOR ALGORITHM PUBLISHED RECORD", rows); err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if !k.Published {
+			sh.notef("%s: %s (anechoic key show %s %s prints it)\n", k.RecordName, orDash(k.Detail), k.Domain, k.Selector)
+		}
+	}
+	return nil
+}
+
+func (sh *shell) keys(ctx context.Context, org, domain string) ([]signing.KeyInfo, error) {
+	client, err := sh.client()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return client.Keys(ctx, org, domain)
+}
+
+func (sh *shell) keyShowCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show [ORG] DOMAIN SELECTOR",
+		Short: "Print one key's DNS record as a line of a zone file",
+		Long: `Print the DNS record of one key as a line of a zone file, ready to be pasted. Long
+values are cut into strings of 255 octets, as DNS wants. Whether DNS has the
+record now goes to standard error.`,
+		Example: `  anechoic key show acme.test an1
+  anechoic key show acme acme.test an1 --json`,
+		Args: cobra.RangeArgs(2, 3),
+		RunE: func(c *cobra.Command, args []string) error { return sh.keyShow(c.Context(), args) },
+	}
+}
+
+func (sh *shell) keyShow(ctx context.Context, args []string) error {
+	domain, selector := args[len(args)-2], args[len(args)-1]
+	org, err := sh.ownerOf(ctx, args, domain, selector)
+	if err != nil {
+		return err
+	}
+	client, err := sh.client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	key, err := client.Key(ctx, org, domain, selector)
+	if err != nil {
+		return err
+	}
+	if sh.asJSON {
+		return sh.printJSON(key)
+	}
+	sh.printf("%s\n", key.ZoneLine)
+	published := "published"
+	if !key.Published {
+		published = "not published: " + key.Detail
+	}
+	sh.notef("%s, of %s: %s\n", key.Algorithm, key.Organisation, published)
+	return nil
+}
+
+// ownerOf is the organisation a key belongs to, named or looked up: a domain is
+// of one organisation only.
+func (sh *shell) ownerOf(ctx context.Context, args []string, domain, selector string) (string, error) {
+	if len(args) == 3 {
+		return args[0], nil
+	}
+	keys, err := sh.keys(ctx, "", domain)
+	if err != nil {
+		return "", err
+	}
+	for _, k := range keys {
+		if k.Selector == selector {
+			return k.Organisation, nil
+		}
+	}
+	return "", &api.Problem{Code: api.CodeNotFound, Detail: "no key " + selector + " of " + domain, Fix: "anechoic key list names them"}
+}

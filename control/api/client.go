@@ -1,0 +1,183 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"syscall"
+
+	"anechoic/ledger"
+	"anechoic/mail"
+	"anechoic/relay/signing"
+)
+
+// ErrNotRunning says that nobody answers on the control socket.
+var ErrNotRunning = errors.New("no relay is running on this data directory")
+
+// maxLogLine bounds one line of a stream: a fact with a thousand recipients fits.
+const maxLogLine = 4 << 20
+
+// Client asks a running relay through its control socket. Errors of the relay
+// are *Problem; ErrNotRunning says that there is none.
+type Client struct {
+	http   http.Client
+	socket string
+}
+
+// NewClient speaks to the relay of a data directory. It connects at the first
+// request.
+func NewClient(dataDir string) *Client {
+	socket := filepath.Join(dataDir, SocketName)
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}
+	return &Client{http: http.Client{Transport: &http.Transport{DialContext: dial}}, socket: socket}
+}
+
+// Status asks how the relay stands; org limits it to one organisation.
+func (c *Client) Status(ctx context.Context, org string) (Status, error) {
+	return get[Status](ctx, c, "/api/v1/status", url.Values{"org": {org}})
+}
+
+// Keys lists signing keys, of one organisation or domain if they are not empty.
+func (c *Client) Keys(ctx context.Context, org, domain string) ([]signing.KeyInfo, error) {
+	list, err := get[KeyList](ctx, c, "/api/v1/keys", url.Values{"org": {org}, "domain": {domain}})
+	return list.Keys, err
+}
+
+// Key asks for one key with its zone line.
+func (c *Client) Key(ctx context.Context, org, domain, selector string) (KeyRecord, error) {
+	return get[KeyRecord](ctx, c, "/api/v1/keys/"+url.PathEscape(org)+"/"+url.PathEscape(domain)+"/"+url.PathEscape(selector), nil)
+}
+
+// Queue lists a page of what is in custody.
+func (c *Client) Queue(ctx context.Context, query url.Values) (QueuePage, error) {
+	return get[QueuePage](ctx, c, "/api/v1/queue", query)
+}
+
+// Queued asks for one message in custody.
+func (c *Client) Queued(ctx context.Context, id mail.ID) (Queued, error) {
+	return get[Queued](ctx, c, "/api/v1/queue/"+url.PathEscape(string(id)), nil)
+}
+
+// Steer does something to what is in custody.
+func (c *Client) Steer(ctx context.Context, verb Verb, chosen Selection) (Steered, error) {
+	return ask[Steered](ctx, c, http.MethodPost, "/api/v1/queue/"+string(verb), nil, chosen)
+}
+
+// Reload has the relay read its files again.
+func (c *Client) Reload(ctx context.Context) (Reloaded, error) {
+	return ask[Reloaded](ctx, c, http.MethodPost, "/api/v1/reload", nil, nil)
+}
+
+// Message asks what happened to one message.
+func (c *Client) Message(ctx context.Context, id mail.ID) (Message, error) {
+	return get[Message](ctx, c, "/api/v1/messages/"+url.PathEscape(string(id)), nil)
+}
+
+// Verify has the relay check its ledger.
+func (c *Client) Verify(ctx context.Context) (Verified, error) {
+	return get[Verified](ctx, c, "/api/v1/log/verify", nil)
+}
+
+// Log calls visit for each fact of a query, in order, until it says false, the
+// stream ends or ctx does.
+func (c *Client) Log(ctx context.Context, query url.Values, visit func(ledger.Fact) bool) error {
+	body, err := c.do(ctx, http.MethodGet, "/api/v1/log", query, nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	lines := bufio.NewScanner(body)
+	lines.Buffer(nil, maxLogLine)
+	for lines.Scan() {
+		var line LogLine
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			return fmt.Errorf("log: a line of the relay cannot be read: %w", err)
+		}
+		if line.Problem != nil {
+			return line.Problem
+		}
+		if !visit(line.Fact) {
+			return nil
+		}
+	}
+	if err := lines.Err(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("log: the relay stopped in the middle: %w", err)
+	}
+	return ctx.Err()
+}
+
+func get[T any](ctx context.Context, c *Client, path string, query url.Values) (T, error) {
+	return ask[T](ctx, c, http.MethodGet, path, query, nil)
+}
+
+// ask makes a request and reads one JSON value.
+func ask[T any](ctx context.Context, c *Client, method, path string, query url.Values, body any) (value T, err error) {
+	answer, err := c.do(ctx, method, path, query, body)
+	if err != nil {
+		return value, err
+	}
+	defer answer.Close()
+	if err := json.NewDecoder(answer).Decode(&value); err != nil {
+		return value, fmt.Errorf("%s: the relay's answer cannot be read: %w", path, err)
+	}
+	return value, nil
+}
+
+// do makes a request; empty parameters are left out. The caller closes the body.
+func (c *Client) do(ctx context.Context, method, path string, query url.Values, body any) (io.ReadCloser, error) {
+	var content io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		content = bytes.NewReader(b)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://control"+path+encode(query), content)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := c.http.Do(r)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return nil, fmt.Errorf("%s: %w (start it with: anechoic serve)", c.socket, ErrNotRunning)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", c.socket, err)
+	case answer.StatusCode != http.StatusOK:
+		defer answer.Body.Close()
+		return nil, readProblem(answer)
+	}
+	return answer.Body, nil
+}
+
+func encode(query url.Values) string {
+	for name, values := range query {
+		if len(values) == 0 || values[0] == "" {
+			query.Del(name)
+		}
+	}
+	if len(query) == 0 {
+		return ""
+	}
+	return "?" + query.Encode()
+}
+
+// readProblem reads an answer that is no success.
+func readProblem(answer *http.Response) error {
+	var p Problem
+	if err := json.NewDecoder(io.LimitReader(answer.Body, maxLogLine)).Decode(&p); err != nil || p.Code == "" {
+		return fmt.Errorf("the relay answered %s", answer.Status)
+	}
+	return &p
+}

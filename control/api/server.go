@@ -1,0 +1,179 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"anechoic/ledger"
+	"anechoic/mail"
+	"anechoic/org"
+	"anechoic/relay/custody"
+	"anechoic/relay/signing"
+)
+
+// Limits of one request. They are ours: a command line needs no more.
+const (
+	maxRequestBody = 1 << 20
+	maxHeaderBytes = 16 << 10
+	readTimeout    = 15 * time.Second
+	answerTimeout  = 60 * time.Second // and for each next piece of a stream
+	verifyTimeout  = time.Hour        // log verify reads every fact
+	idleTimeout    = 2 * time.Minute
+)
+
+// MaxPage is the most entries one page of a list has.
+const MaxPage = 1000
+
+// Keys tells of signing keys; *signing.Signer does.
+type Keys interface {
+	List(ctx context.Context, dir *org.Directory, now time.Time) []signing.KeyInfo
+	Describe(ctx context.Context, ref signing.KeyRef, now time.Time) signing.KeyInfo
+}
+
+// Server is the parts of a relay that /api/v1 steers. All fields are needed.
+type Server struct {
+	Queue     *custody.Queue
+	Ledger    ledger.Scanner
+	Keys      Keys
+	Directory func() (*org.Directory, []org.Finding) // the one in force, and what is a risk in it
+	Node      func() Node
+	Reload    func(context.Context) error // all or nothing; see Problem for the errors it tells apart
+	// Standing says how a domain stands in DNS, in the words of org.Standing, and
+	// what is to be known about that beside them.
+	Standing func(context.Context, *org.Domain) (standing, detail string)
+	Log      *slog.Logger
+}
+
+// Handler answers /api/v1.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/v1/status", s.answer(s.status))
+	mux.HandleFunc("GET /api/v1/keys", s.answer(s.keys))
+	mux.HandleFunc("GET /api/v1/keys/{org}/{domain}/{selector}", s.answer(s.key))
+	mux.HandleFunc("GET /api/v1/queue", s.answer(s.queue))
+	mux.HandleFunc("GET /api/v1/queue/{id}", s.answer(s.queued))
+	mux.HandleFunc("POST /api/v1/queue/{verb}", s.answer(s.steer))
+	mux.HandleFunc("GET /api/v1/log", s.log)
+	mux.HandleFunc("GET /api/v1/log/verify", s.within(verifyTimeout, s.verify))
+	mux.HandleFunc("GET /api/v1/messages/{id}", s.answer(s.message))
+	mux.HandleFunc("POST /api/v1/reload", s.answer(s.reload))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		write(w, notFound("there is nothing at "+r.URL.Path, "see the list of paths in the manual, or use the command line"))
+	})
+	return s.guard(mux)
+}
+
+// NewHTTPServer is an http.Server with the limits of this package, for the
+// control socket and the operations listener.
+func NewHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: readTimeout, WriteTimeout: answerTimeout + readTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}
+
+// guard reads the body within its limits, and turns a panic of a handler into a
+// problem.
+func (s *Server) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if fault := recover(); fault != nil && fault != http.ErrAbortHandler {
+				s.Log.Error("a request to the control socket ended in a fault", "path", r.URL.Path, "fault", fault)
+				write(w, problem(http.StatusInternalServerError, CodeInternal, "a fault in this server", "the server's log has the cause").because(mail.ReasonInternal))
+			}
+		}()
+		w.Header().Set("Cache-Control", "no-store")
+		if err := readBody(w, r); err != nil {
+			write(w, problemOf(err))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// readBody replaces the body by its octets, read within limits of size and time.
+func readBody(w http.ResponseWriter, r *http.Request) error {
+	deadline := http.NewResponseController(w)
+	_ = deadline.SetReadDeadline(time.Now().Add(readTimeout)) // a recorder in a test has none
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequestBody))
+	_ = deadline.SetReadDeadline(time.Time{})
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	var tooBig *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooBig):
+		return problem(http.StatusRequestEntityTooLarge, CodeBadRequest, "the request is larger than 1 MiB", "name fewer messages at a time, or use a filter").because(mail.ReasonSyntax)
+	case err != nil:
+		return badRequest("the request did not arrive whole: "+err.Error(), "send it again")
+	}
+	return nil
+}
+
+// answer makes a handler of a function that gives a value or an error.
+func (s *Server) answer(ask asked) http.HandlerFunc { return s.within(answerTimeout, ask) }
+
+// asked answers one request.
+type asked func(ctx context.Context, r *http.Request) (any, error)
+
+// within is answer with a time of its own.
+func (s *Server) within(limit time.Duration, ask asked) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), limit)
+		defer cancel()
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(limit + readTimeout))
+		value, err := ask(ctx, r)
+		if err != nil {
+			p := problemOf(err)
+			s.Log.Log(ctx, levelOf(p), "control request refused", "method", r.Method, "path", r.URL.Path, "code", p.Code, "error", err)
+			write(w, p)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(value) // an error here is a peer that went away
+	}
+}
+
+func levelOf(p *Problem) slog.Level {
+	if p.Status >= http.StatusInternalServerError {
+		return slog.LevelError
+	}
+	return slog.LevelDebug
+}
+
+// readJSON reads one JSON value of known fields from the request.
+func readJSON(r *http.Request, into any) error {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return badRequest("the request is no JSON this path takes: "+err.Error(), "send the documented fields")
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return badRequest("something follows the JSON value", "send one JSON object")
+	}
+	return nil
+}
+
+// reload is POST /api/v1/reload.
+func (s *Server) reload(ctx context.Context, _ *http.Request) (any, error) {
+	if err := s.Reload(ctx); err != nil {
+		return nil, err
+	}
+	dir, findings := s.Directory()
+	count := 0
+	for range dir.Organisations() {
+		count++
+	}
+	return Reloaded{Generation: dir.Generation(), Organisations: count, Findings: Findings(findings)}, nil
+}
+
+// Reloaded is what a reload brought into force.
+type Reloaded struct {
+	Generation    uint64    `json:"generation"`
+	Organisations int       `json:"organisations"`
+	Findings      []Finding `json:"findings"`
+}

@@ -1,0 +1,257 @@
+// Package config reads a node's configuration, relay.toml, and the registry it
+// names.
+//
+// Load reads one file, Reload both, as a server does at its start and on SIGHUP.
+// Either tells every problem with its place and what to do; while there is one,
+// nothing of the result may be used, and a running server keeps what it has.
+// What the file does not say has a default (see Default); what this version
+// cannot do yet is a problem rather than something silently left out.
+//
+// There are no secrets in relay.toml: keys and certificates are named by file.
+// So Show can print all of it.
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"anechoic/mail"
+	"anechoic/org"
+	"anechoic/org/document"
+)
+
+// Config is a node's configuration, checked. Paths are relative to the folder
+// the file was found in, or absolute.
+type Config struct {
+	Hostname mail.Domain // in the banner, Received and authserv-id
+	DataDir  string
+	Registry string
+
+	SMTP       SMTP
+	DNS        DNS
+	Providers  Providers
+	Delivery   Delivery
+	Inbound    Inbound
+	Disowned   Disowned
+	Screening  Screening
+	Console    string // host:port; empty: none
+	Operations string // host:port; empty: none
+	Log        Log
+}
+
+// SMTP is how mail comes in.
+type SMTP struct {
+	Listen            []string // STARTTLS offered
+	ListenTLS         []string // implicit TLS
+	ListenSubmission  []string // AUTH or a certificate source required
+	ListenProxy       []string // a PROXY header required
+	ProxyProtocolFrom []netip.Prefix
+
+	TLSCert, TLSKey    string // empty: a self-signed certificate is made
+	ClientCertificates string // CertificatesNone or CertificatesRequest
+
+	MaxMessageBytes       int64
+	MaxHeaderBytes        int64
+	MaxHeaderFields       int
+	MaxMIMEDepth          int
+	MaxHops               int
+	MaxRecipients         int
+	MaxConnections        int
+	MaxConnectionsPerPeer int
+}
+
+// The values of SMTP.ClientCertificates.
+const (
+	CertificatesNone    = "none"
+	CertificatesRequest = "request"
+)
+
+// DNS is who is asked.
+type DNS struct {
+	Servers []string // host:port each; empty: the system's
+	Timeout time.Duration
+}
+
+// Providers is where shared providers' mail may come from.
+type Providers struct {
+	Microsoft365, Google Provider
+}
+
+// Provider is one of them.
+type Provider struct {
+	Ranges     []netip.Prefix
+	Exclude    []netip.Prefix
+	ARCDomains []mail.Domain // whose seals are the provider's
+}
+
+// Delivery is how proven mail goes out.
+type Delivery struct {
+	SmartHost   string       // host:port; empty: by MX
+	Bind        []netip.Addr // empty: the system's choice
+	HELO        mail.Domain  // Hostname where the file says nothing
+	TLS         string       // TLSOpportunistic or TLSRequired
+	ExpireAfter time.Duration
+	RetryAfter  []time.Duration // the last one repeats
+	Port        int
+}
+
+// The values of Delivery.TLS.
+const (
+	TLSOpportunistic = "opportunistic"
+	TLSRequired      = "required"
+)
+
+// Inbound is how mail for the organisations' own servers goes out.
+type Inbound struct {
+	Bind []netip.Addr
+}
+
+// Disowned is how mail goes out that must align with no organisation.
+type Disowned struct {
+	Domain mail.Domain // zero: such mail is held
+	Bind   []netip.Addr
+}
+
+// Screening is what becomes of mail while a scanner does not answer.
+type Screening struct {
+	OnLoss string // OnLossDefer or OnLossHold
+}
+
+// The values of Screening.OnLoss.
+const (
+	OnLossDefer = "defer"
+	OnLossHold  = "hold"
+)
+
+// Log is what the program writes about itself.
+type Log struct {
+	Level  slog.Level
+	Format string // FormatJSON or FormatText
+}
+
+// The values of Log.Format.
+const (
+	FormatJSON = "json"
+	FormatText = "text"
+)
+
+// Default is the configuration of a file that says nothing but its host name,
+// which is left empty here.
+func Default() Config {
+	f := defaults()
+	f.defaultLists()
+	c := checker{}
+	return c.config(&f)
+}
+
+// maxFile bounds relay.toml: a thousand times the complete example.
+const maxFile = 8 << 20
+
+// Load reads and checks a configuration. With a problem the Config must not be
+// used.
+func Load(path string) (Config, []org.Problem) {
+	info, err := os.Stat(path)
+	if err == nil && info.Size() > maxFile {
+		return Config{}, []org.Problem{{File: path, Message: "the configuration is larger than 8 MiB", Hint: "name the right file"}}
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, []org.Problem{{File: path, Message: "the configuration cannot be read: " + err.Error(), Hint: "name the file with --config"}}
+	}
+	return Parse(path, data)
+}
+
+// Parse is Load for a text; path says what the file's relative paths start from.
+func Parse(path string, data []byte) (Config, []org.Problem) {
+	f := defaults()
+	text, problems := document.Decode(path, data, &f)
+	f.defaultLists()
+	c := checker{folder: filepath.Dir(path)}
+	config := c.config(&f)
+	c.required(&f)
+	if !text.Broken() {
+		problems = append(problems, text.Place(c.problems)...)
+	}
+	document.Sort(problems)
+	return config, problems
+}
+
+// Validate reads a configuration and its registry and tells everything that is
+// wrong with either. Findings load, but are a risk.
+func Validate(path string) (Config, *org.Directory, []org.Problem, []org.Finding) {
+	return Reload(path, 1, time.Now())
+}
+
+// Reload is Validate for a server: the Directory has the generation it wants. It
+// is nil while there is a problem.
+func Reload(path string, generation uint64, now time.Time) (Config, *org.Directory, []org.Problem, []org.Finding) {
+	c, problems := Load(path)
+	if c.Registry == "" {
+		return c, nil, problems, nil
+	}
+	reg, _ := org.ReadRegistry(c.Registry) // its problems are among Build's
+	dir, more, findings := org.Build(reg, c.OrgProviders(), c.Egress(), generation, now)
+	problems = append(problems, more...)
+	if dir != nil {
+		problems = append(problems, c.inboundEgress(path, dir)...)
+		findings = append(findings, c.findings(dir)...)
+	}
+	if len(problems) > 0 {
+		dir = nil
+	}
+	return c, dir, problems, findings
+}
+
+// Egress is all addresses this relay sends from, as far as they are configured.
+func (c Config) Egress() []netip.Addr {
+	return slices.Concat(c.Delivery.Bind, c.Inbound.Bind, c.Disowned.Bind)
+}
+
+// OrgProviders is what the Directory wants to know of providers.
+func (c Config) OrgProviders() org.Providers {
+	return org.Providers{
+		Microsoft365: org.Provider{Ranges: c.Providers.Microsoft365.Ranges, Exclude: c.Providers.Microsoft365.Exclude},
+		Google:       org.Provider{Ranges: c.Providers.Google.Ranges, Exclude: c.Providers.Google.Exclude},
+	}
+}
+
+// inboundEgress refuses an empty inbound.bind where it would matter: inbound mail
+// would leave from the addresses of the ordinary egress, which are in SPF records
+// of organisations here (ARCHITECTURE 2, third invariant).
+func (c Config) inboundEgress(path string, dir *org.Directory) []org.Problem {
+	if len(c.Inbound.Bind) > 0 {
+		return nil
+	}
+	for o := range dir.Organisations() {
+		if len(o.Sources) == 0 {
+			continue
+		}
+		for _, in := range o.Inbound {
+			if !isLoopback(in.DeliverTo) {
+				return []org.Problem{{File: path, Where: "inbound.bind",
+					Message: "organisation " + string(o.ID) + " sends and receives here, and inbound mail for " + in.DeliverTo + " has no egress address of its own",
+					Hint:    "set inbound.bind to addresses that are in no organisation's SPF record"}}
+			}
+		}
+	}
+	return nil
+}
+
+// findings tells of sources that the node's configuration leaves without effect.
+func (c Config) findings(dir *org.Directory) (findings []org.Finding) {
+	if c.SMTP.ClientCertificates != CertificatesNone {
+		return nil
+	}
+	for o := range dir.Organisations() {
+		for _, s := range o.Sources {
+			if s.Kind == org.Certificate {
+				findings = append(findings, org.Finding{Organisation: o.ID, Source: s.ID, Text: `smtp.client_certificates is "none": none of its mail can be proven`})
+			}
+		}
+	}
+	return findings
+}

@@ -1,0 +1,124 @@
+package config
+
+// file is relay.toml as it is written: every value as its text, nothing checked.
+type file struct {
+	Hostname string `toml:"hostname"`
+	DataDir  string `toml:"data_dir"`
+	Registry string `toml:"registry"`
+
+	SMTP       smtpTable      `toml:"smtp"`
+	DNS        dnsTable       `toml:"dns"`
+	Providers  providersTable `toml:"providers"`
+	Delivery   deliveryTable  `toml:"delivery"`
+	Inbound    inboundTable   `toml:"inbound"`
+	Disowned   disownedTable  `toml:"disowned"`
+	Screening  screeningTable `toml:"screening"`
+	Console    listenTable    `toml:"console"`
+	Operations listenTable    `toml:"operations"`
+	Log        logTable       `toml:"log"`
+}
+
+type smtpTable struct {
+	Listen                []string `toml:"listen"`
+	ListenTLS             []string `toml:"listen_tls"`
+	ListenSubmission      []string `toml:"listen_submission"`
+	ListenProxy           []string `toml:"listen_proxy"`
+	ProxyProtocolFrom     []string `toml:"proxy_protocol_from"`
+	TLSCert               string   `toml:"tls_cert"`
+	TLSKey                string   `toml:"tls_key"`
+	ClientCertificates    string   `toml:"client_certificates"`
+	MaxMessageBytes       string   `toml:"max_message_bytes"`
+	MaxHeaderBytes        string   `toml:"max_header_bytes"`
+	MaxHeaderFields       int      `toml:"max_header_fields"`
+	MaxMIMEDepth          int      `toml:"max_mime_depth"`
+	MaxHops               int      `toml:"max_hops"`
+	MaxRecipients         int      `toml:"max_recipients"`
+	MaxConnections        int      `toml:"max_connections"`
+	MaxConnectionsPerPeer int      `toml:"max_connections_per_peer"`
+}
+
+type dnsTable struct {
+	Servers []string `toml:"servers"`
+	Timeout string   `toml:"timeout"`
+}
+
+type providersTable struct {
+	Microsoft365 providerTable `toml:"microsoft365"`
+	Google       providerTable `toml:"google"`
+}
+
+type providerTable struct {
+	Ranges     []string `toml:"ranges"`
+	Exclude    []string `toml:"exclude"`
+	ARCDomains []string `toml:"arc_domains"`
+	Feed       string   `toml:"feed"`
+}
+
+type deliveryTable struct {
+	SmartHost   string   `toml:"smart_host"`
+	Bind        []string `toml:"bind"`
+	HELO        string   `toml:"helo"`
+	TLS         string   `toml:"tls"`
+	ExpireAfter string   `toml:"expire_after"`
+	RetryAfter  []string `toml:"retry_after"`
+	Port        int      `toml:"port"`
+}
+
+type inboundTable struct {
+	Bind []string `toml:"bind"`
+}
+
+type disownedTable struct {
+	Domain string   `toml:"domain"`
+	Bind   []string `toml:"bind"`
+}
+
+type screeningTable struct {
+	Rspamd  string   `toml:"rspamd"`
+	Clamd   string   `toml:"clamd"`
+	Milters []string `toml:"milters"`
+	OnLoss  string   `toml:"on_loss"`
+}
+
+type listenTable struct {
+	Listen string `toml:"listen"`
+}
+
+type logTable struct {
+	Level  string `toml:"level"`
+	Format string `toml:"format"`
+}
+
+// defaults is what counts where a file says nothing. Lists stay out of it, so
+// that an empty list in a file can mean none: defaultLists fills them.
+func defaults() file {
+	return file{
+		DataDir: "data",
+		SMTP: smtpTable{
+			ClientCertificates:    CertificatesRequest,
+			MaxMessageBytes:       "50MiB",
+			MaxHeaderBytes:        "256KiB",
+			MaxHeaderFields:       1000,
+			MaxMIMEDepth:          100,
+			MaxHops:               50,
+			MaxRecipients:         1000,
+			MaxConnections:        2000,
+			MaxConnectionsPerPeer: 200,
+		},
+		DNS:        dnsTable{Timeout: "5s"},
+		Delivery:   deliveryTable{TLS: TLSOpportunistic, ExpireAfter: "120h", Port: 25},
+		Screening:  screeningTable{OnLoss: OnLossDefer},
+		Console:    listenTable{Listen: "127.0.0.1:8025"},
+		Operations: listenTable{Listen: "127.0.0.1:8026"},
+		Log:        logTable{Level: "info", Format: FormatJSON},
+	}
+}
+
+func (f *file) defaultLists() {
+	if f.SMTP.Listen == nil {
+		f.SMTP.Listen = []string{"127.0.0.1:2525"}
+	}
+	if f.Delivery.RetryAfter == nil {
+		f.Delivery.RetryAfter = []string{"1m", "5m", "15m", "30m", "1h", "2h", "4h"}
+	}
+}

@@ -1,0 +1,301 @@
+// Package local is the engine of one node: records, bodies and ledger in one
+// Pebble store in the data directory.
+//
+// One goroutine commits. It takes the batches that wait, gives their facts
+// offsets, seals ledger segments that are due, and writes all of it as one
+// synced Pebble batch; whoever waited gets the same answer. Small bodies ride
+// along, large ones are written before as chunks that only the synced batch
+// makes real. DESIGN.md has the crash table.
+//
+// A failed write or fsync is final: the engine is broken until the process
+// opens it again, reading goes on. It is not for two processes: the directory
+// is locked.
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/sstable/block"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sync/semaphore"
+
+	"anechoic/relay/custody"
+)
+
+// Limits of this implementation. Sizes are octets.
+const (
+	memTableSize    = 32 << 20 // two of them, one being flushed, are most of the engine's memory
+	memTableStop    = 4        // unflushed tables before writers wait
+	cacheSize       = 32 << 20
+	maxInFlight     = 64 << 20 // of batches that were admitted and are not durable yet
+	maxGroup        = 4 << 20  // of one group commit, well under half a memtable
+	openFiles       = 512
+	defaultReserve  = 256 << 20 // room for flushes and compactions of what was acknowledged
+	requestOverhead = 512       // of a batch in flight beside its content
+)
+
+// ErrInUse says that another process has the directory open.
+var ErrInUse = errors.New("directory is in use by another process")
+
+// Options says where an engine lives.
+type Options struct {
+	Dir string
+	FS  vfs.FS // nil: the disk; tests inject faults here
+	Log *slog.Logger
+	// Reserve is the free space in octets below which no new body is taken; 0
+	// means 256 MiB.
+	Reserve uint64
+}
+
+// Engine implements custody.Engine.
+type Engine struct {
+	opts     Options
+	db       *pebble.DB
+	lock     *pebble.Lock
+	admitted *semaphore.Weighted
+	requests chan *request
+	stopped  chan struct{} // closed when the committing goroutine ended
+	fault    fault
+
+	durableFacts    atomic.Uint64 // facts below this offset are durable
+	durableSegments atomic.Uint64 // segments below this number are
+
+	life    sync.Mutex // guards closing
+	closing bool
+	users   sync.WaitGroup // calls in progress; none begins after closing
+
+	largeMu sync.RWMutex // guards large
+	large   map[string]manifest
+
+	committer // of the committing goroutine alone
+}
+
+// Open opens or makes the store in a directory, of which it takes an exclusive
+// lock (ErrInUse), seals what a crash left unsealed, and removes chunks of
+// bodies that no batch made real.
+func Open(opts Options) (*Engine, error) {
+	opts, err := opts.prepared()
+	if err != nil {
+		return nil, err
+	}
+	lock, err := pebble.LockDirectory(opts.Dir, opts.FS)
+	if err != nil {
+		return nil, fmt.Errorf("engine: open %s: %w: stop the other anechoic first (%v)", opts.Dir, ErrInUse, err)
+	}
+	e := &Engine{
+		opts:     opts,
+		lock:     lock,
+		admitted: semaphore.NewWeighted(maxInFlight),
+		requests: make(chan *request),
+		stopped:  make(chan struct{}),
+		large:    map[string]manifest{},
+	}
+	e.fault.log = opts.Log
+	if e.db, err = pebble.Open(opts.Dir, e.pebbleOptions()); err != nil {
+		return nil, errors.Join(fmt.Errorf("engine: open %s: %w", opts.Dir, err), lock.Close())
+	}
+	if err := e.recover(); err != nil {
+		return nil, errors.Join(fmt.Errorf("engine: open %s: %w", opts.Dir, err), e.db.Close(), lock.Close())
+	}
+	go e.run()
+	return e, nil
+}
+
+// prepared fills in defaults and makes the directory, which is for the relay's
+// user alone.
+func (o Options) prepared() (Options, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Reserve == 0 {
+		o.Reserve = defaultReserve
+	}
+	if o.FS != nil {
+		return o, o.FS.MkdirAll(o.Dir, 0o700)
+	}
+	o.FS = vfs.Default
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return o, fmt.Errorf("engine: make %s: %w", o.Dir, err)
+	}
+	if info, err := os.Stat(o.Dir); err != nil || info.Mode().Perm()&0o077 != 0 {
+		if err := errors.Join(err, os.Chmod(o.Dir, fs.FileMode(0o700))); err != nil {
+			return o, fmt.Errorf("engine: make %s private: %w", o.Dir, err)
+		}
+	}
+	return o, nil
+}
+
+// pebbleOptions tunes for records that mostly die young: large memtables, so
+// that a settled message never reaches a table, lazy levels, no compression
+// where data is fresh.
+func (e *Engine) pebbleOptions() *pebble.Options {
+	o := &pebble.Options{
+		FS:                          e.opts.FS,
+		Lock:                        e.lock,
+		Logger:                      &e.fault,
+		EventListener:               &pebble.EventListener{BackgroundError: e.fault.background, WriteStallBegin: e.fault.stall},
+		FormatMajorVersion:          pebble.FormatWALSyncChunks,
+		MemTableSize:                memTableSize,
+		MemTableStopWritesThreshold: memTableStop,
+		CacheSize:                   cacheSize,
+		MaxOpenFiles:                openFiles,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       40,
+		LBaseMaxBytes:               256 << 20,
+		BytesPerSync:                1 << 20,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+	}
+	o.TargetFileSizes[0] = 8 << 20
+	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings {
+		s := pebble.DBCompressionFastest
+		for level := range 5 {
+			s.Levels[level] = block.NoCompression
+		}
+		return s
+	})
+	return o
+}
+
+// enter begins a call that needs the store; leave ends it.
+func (e *Engine) enter() error {
+	e.life.Lock()
+	defer e.life.Unlock()
+	if e.closing {
+		return custody.ErrClosed
+	}
+	e.users.Add(1)
+	return nil
+}
+
+func (e *Engine) leave() { e.users.Done() }
+
+// Close waits for the calls in progress, seals the ledger and closes the store.
+// Later calls are custody.ErrClosed. A store that broke inside Pebble is left as
+// it is: what is durable is on disk, and the process should end.
+func (e *Engine) Close() error {
+	e.life.Lock()
+	again := e.closing
+	e.closing = true
+	e.life.Unlock()
+	if again {
+		return custody.ErrClosed
+	}
+	e.users.Wait()
+	close(e.requests)
+	<-e.stopped
+	if e.fault.wedged.Load() {
+		return fmt.Errorf("engine: close %s: %w", e.opts.Dir, e.Ready())
+	}
+	if err := errors.Join(e.db.Close(), e.lock.Close()); err != nil {
+		return fmt.Errorf("engine: close %s: %w", e.opts.Dir, err)
+	}
+	return nil
+}
+
+// Ready is nil while the engine takes everything; else it wraps
+// custody.ErrBroken or custody.ErrFull.
+func (e *Engine) Ready() error {
+	if err := e.fault.err(); err != nil {
+		return err
+	}
+	return e.room()
+}
+
+// room says custody.ErrFull when the disk is down to the reserve.
+func (e *Engine) room() error {
+	usage, err := e.opts.FS.GetDiskUsage(e.opts.Dir)
+	if err == nil && usage.AvailBytes < e.opts.Reserve {
+		return fmt.Errorf("engine: %s: %w: %d MiB are free, %d MiB are reserved: make room on that disk",
+			e.opts.Dir, custody.ErrFull, usage.AvailBytes>>20, e.opts.Reserve>>20)
+	}
+	return nil // a file system that does not know its size has none
+}
+
+// fault remembers the first error after which nothing more may be written, and
+// is Pebble's logger, because that is where Pebble reports such errors.
+type fault struct {
+	log    *slog.Logger
+	first  atomic.Pointer[error]
+	wedged atomic.Bool // Pebble stopped half-way: it cannot be closed
+}
+
+func (f *fault) err() error {
+	if p := f.first.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// set breaks the engine. A full disk is said, so that the peer can be told.
+func (f *fault) set(cause error) error {
+	err := fmt.Errorf("%w: %w", custody.ErrBroken, cause)
+	if vfs.IsNoSpaceError(cause) {
+		err = fmt.Errorf("%w: %w: %w", custody.ErrBroken, custody.ErrFull, cause)
+	}
+	if f.first.CompareAndSwap(nil, &err) {
+		f.log.Error("engine broke: nothing more is written until the relay is started again", "error", cause)
+	}
+	return f.err()
+}
+
+// Infof takes what Pebble tells of its daily work.
+func (f *fault) Infof(format string, args ...any) {
+	if f.log.Enabled(context.Background(), slog.LevelDebug) {
+		f.log.Debug("pebble", "text", fmt.Sprintf(format, args...))
+	}
+}
+
+// Errorf takes what Pebble could not do and will try again.
+func (f *fault) Errorf(format string, args ...any) {
+	f.log.Error("pebble", "text", fmt.Sprintf(format, args...))
+}
+
+// fatalCommit begins the report of a batch whose write or sync failed. Pebble
+// reports it from the goroutine that commits.
+const fatalCommit = "pebble: fatal commit error"
+
+// Fatalf takes what Pebble cannot go on from. After a failed commit it returns,
+// and apply sees the fault. Any other such goroutine is Pebble's own, in the
+// midst of changing its files on the ground of a write that may not have
+// happened: it is stopped here for ever, so that it changes nothing more.
+func (f *fault) Fatalf(format string, args ...any) {
+	cause := fmt.Errorf(format, args...)
+	for _, a := range args {
+		if err, ok := a.(error); ok {
+			cause = fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err)
+		}
+	}
+	_ = f.set(cause)
+	if len(format) >= len(fatalCommit) && format[:len(fatalCommit)] == fatalCommit {
+		return
+	}
+	f.wedged.Store(true)
+	select {}
+}
+
+// background takes errors of flushes and compactions, which Pebble tries again.
+func (f *fault) background(err error) { f.log.Error("pebble: background work failed", "error", err) }
+
+// stall takes note that writers have to wait for flushes or compactions.
+func (f *fault) stall(info pebble.WriteStallBeginInfo) {
+	f.log.Warn("pebble: writing waits", "reason", info.Reason)
+}
+
+var _ custody.Engine = (*Engine)(nil)
+
+// sinceOrZero is how long ago t was; zero times were never.
+func sinceOrZero(t time.Time) time.Duration {
+	if t.IsZero() {
+		return 0
+	}
+	return time.Since(t)
+}

@@ -1,0 +1,164 @@
+package lab
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/smtp"
+	"net/textproto"
+	"time"
+)
+
+// Letter is a message with its envelope and the address it is sent from.
+type Letter struct {
+	Via     netip.Addr // source address of the connection
+	From    string     // MAIL FROM
+	To      string
+	Data    []byte
+	User    string // AUTH PLAIN, if not empty
+	Secret  string
+	Subject string // for progress only
+}
+
+// Reply is what a relay said to a letter: Code 250, or the refusal.
+type Reply struct {
+	Code int
+	Text string
+}
+
+// Accepted says that the relay took the letter.
+func (r Reply) Accepted() bool { return r.Code == 250 }
+
+// courier keeps a connection to one relay from one address, as a provider's
+// sending host does.
+type courier struct {
+	client *smtp.Client
+	conn   net.Conn
+}
+
+// sendTimeout bounds one letter: nothing on loopback takes as long.
+const sendTimeout = 30 * time.Second
+
+// dial connects from an address, with TLS if the relay offers it.
+func dial(relay string, via netip.Addr, user, secret string) (*courier, error) {
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: via.AsSlice()}, Timeout: sendTimeout}
+	conn, err := dialer.Dial("tcp", relay)
+	if err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
+	host, _, err := net.SplitHostPort(relay)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	conn.SetDeadline(time.Now().Add(sendTimeout))
+	client, err := smtp.NewClient(conn, host)
+	if err == nil {
+		err = greet(client, host, user, secret)
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return &courier{client, conn}, nil
+}
+
+func greet(client *smtp.Client, host, user, secret string) error {
+	if err := client.Hello("sender.lab.example"); err != nil {
+		return err
+	}
+	if ok, _ := client.Extension("STARTTLS"); ok {
+		// The relays of the range have certificates they made themselves.
+		if err := client.StartTLS(&tls.Config{ServerName: host, InsecureSkipVerify: true}); err != nil {
+			return err
+		}
+	}
+	if user == "" {
+		return nil
+	}
+	return client.Auth(smtp.PlainAuth("", user, secret, host))
+}
+
+// send hands one letter over. A refusal is a Reply; an error means that the
+// connection is of no more use.
+func (c *courier) send(l Letter) (Reply, error) {
+	c.conn.SetDeadline(time.Now().Add(sendTimeout))
+	err := c.client.Mail(l.From)
+	if err == nil {
+		err = c.client.Rcpt(l.To)
+	}
+	if err == nil {
+		err = c.data(l.Data)
+	}
+	var refused *textproto.Error
+	switch {
+	case err == nil:
+		return Reply{Code: 250}, nil
+	case errors.As(err, &refused):
+		return Reply{refused.Code, refused.Msg}, c.client.Reset()
+	}
+	return Reply{}, err
+}
+
+func (c *courier) data(text []byte) error {
+	w, err := c.client.Data()
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(text); err != nil {
+		return err
+	}
+	return w.Close()
+}
+
+func (c *courier) close() { c.client.Quit(); c.conn.Close() }
+
+// SendAll sends letters to a relay, each address over a connection of its own at
+// the same time, in order. each is called after each letter, from one goroutine
+// at a time.
+func SendAll(relay string, letters []Letter, each func(Letter, Reply)) error {
+	queues := map[netip.Addr][]Letter{}
+	for _, l := range letters {
+		queues[l.Via] = append(queues[l.Via], l)
+	}
+	type result struct {
+		letter Letter
+		reply  Reply
+		err    error
+		last   bool
+	}
+	results := make(chan result)
+	for _, queue := range queues {
+		go func() {
+			err := sendQueue(relay, queue, func(l Letter, r Reply) { results <- result{letter: l, reply: r} })
+			results <- result{err: err, last: true}
+		}()
+	}
+	var errs []error
+	for open := len(queues); open > 0; {
+		r := <-results
+		if r.last {
+			open--
+			errs = append(errs, r.err)
+			continue
+		}
+		each(r.letter, r.reply)
+	}
+	return errors.Join(errs...)
+}
+
+func sendQueue(relay string, queue []Letter, each func(Letter, Reply)) error {
+	c, err := dial(relay, queue[0].Via, queue[0].User, queue[0].Secret)
+	if err != nil {
+		return err
+	}
+	defer func() { c.close() }()
+	for _, l := range queue {
+		reply, err := c.send(l)
+		if err != nil {
+			return fmt.Errorf("lab: send to %s from %s: %w", relay, l.Via, err)
+		}
+		each(l, reply)
+	}
+	return nil
+}

@@ -1,0 +1,160 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/publicsuffix"
+
+	"anechoic/mail"
+	"anechoic/standard/dkim"
+)
+
+// Judgement is what a receiver made of a message.
+type Judgement struct {
+	MessageID string
+	From      mail.Domain   // of the From field
+	SignedBy  []mail.Domain // d= of signatures that verify
+	Aligned   bool          // one of them is aligned with From: DMARC passes
+	Leaked    []string      // names of header fields that should not have left a relay
+	Data      []byte
+}
+
+// Receiver is a mailbox provider: it takes everything and judges it as large
+// ones do, by DKIM and DMARC alignment (relaxed, RFC 9989 section 4.4).
+type Receiver struct {
+	resolver mail.Resolver
+	door     *door
+
+	mu         sync.Mutex // guards what follows
+	judgements map[string]Judgement
+	repeated   int
+	arrived    chan struct{} // closed and renewed at each arrival
+}
+
+// NewReceiver opens a receiver; addr is "127.50.0.1:0" or with a port.
+func NewReceiver(addr string, resolver mail.Resolver) (*Receiver, error) {
+	r := &Receiver{resolver: resolver, judgements: map[string]Judgement{}, arrived: make(chan struct{})}
+	var err error
+	if r.door, err = openDoor(addr, r.take); err != nil {
+		return nil, fmt.Errorf("lab: receiver: %w", err)
+	}
+	return r, nil
+}
+
+// Addr is where the receiver listens.
+func (r *Receiver) Addr() netip.AddrPort { return r.door.addr() }
+
+// Close ends it.
+func (r *Receiver) Close() error { return r.door.close() }
+
+func (r *Receiver) take(e envelope) error {
+	j, err := Judge(context.Background(), r.resolver, e.Data)
+	if err != nil {
+		return fmt.Errorf("550 5.6.0 %s", strings.ReplaceAll(err.Error(), "\r\n", " "))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.judgements[j.MessageID]; ok {
+		r.repeated++
+	}
+	r.judgements[j.MessageID] = j
+	close(r.arrived)
+	r.arrived = make(chan struct{})
+	return nil
+}
+
+// Repeated counts messages that came more than once.
+func (r *Receiver) Repeated() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.repeated
+}
+
+// Judgement gives what was made of a message, if it came.
+func (r *Receiver) Judgement(messageID string) (Judgement, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	j, ok := r.judgements[messageID]
+	return j, ok
+}
+
+// Judgements gives all of them, in no order.
+func (r *Receiver) Judgements() []Judgement {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]Judgement, 0, len(r.judgements))
+	for _, j := range r.judgements {
+		all = append(all, j)
+	}
+	return all
+}
+
+// Wait returns when n messages are there, or with ctx's error.
+func (r *Receiver) Wait(ctx context.Context, n int) error {
+	for {
+		r.mu.Lock()
+		have, arrived := len(r.judgements), r.arrived
+		r.mu.Unlock()
+		if have >= n {
+			return nil
+		}
+		select {
+		case <-arrived:
+		case <-ctx.Done():
+			return fmt.Errorf("lab: %d of %d messages arrived: %w", have, n, ctx.Err())
+		}
+	}
+}
+
+// Judge verifies one message.
+func Judge(ctx context.Context, resolver mail.Resolver, data []byte) (Judgement, error) {
+	head, body := split(data)
+	header, err := mail.ParseHeader(head, mail.HeaderLimits{})
+	if err != nil {
+		return Judgement{}, err
+	}
+	o, refusal := mail.ReadOriginators(header)
+	if refusal != nil {
+		return Judgement{}, fmt.Errorf("%v", refusal)
+	}
+	hasher := dkim.NewBodyHasher(header)
+	hasher.Write(body)
+	j := Judgement{From: o.From.Address.Domain(), Data: data}
+	if f, ok := header.First("Message-ID"); ok {
+		j.MessageID = f.Value()
+	}
+	for _, result := range dkim.Verify(ctx, resolver, header, hasher.Sum(), time.Now()) {
+		if result.Status == dkim.Pass {
+			j.SignedBy = append(j.SignedBy, result.Domain)
+			j.Aligned = j.Aligned || organisational(result.Domain) == organisational(j.From)
+		}
+	}
+	for _, f := range header.Fields {
+		if f.Is("X-OriginatorOrg") || f.HasPrefix("X-MS-Exchange-CrossTenant-") || strings.HasSuffix(strings.ToLower(f.Name()), "-relay-key") {
+			j.Leaked = append(j.Leaked, f.Name())
+		}
+	}
+	return j, nil
+}
+
+// split divides a message at its first empty line.
+func split(data []byte) (head, body []byte) {
+	if i := bytes.Index(data, []byte("\r\n\r\n")); i >= 0 {
+		return data[:i+2], data[i+4:]
+	}
+	return data, nil
+}
+
+// organisational is the domain that relaxed alignment compares.
+func organisational(d mail.Domain) string {
+	if name, err := publicsuffix.EffectiveTLDPlusOne(d.String()); err == nil {
+		return name
+	}
+	return d.String()
+}

@@ -1,0 +1,241 @@
+package ledger
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"anechoic/mail"
+)
+
+// ErrMalformed says that stored bytes are no record or segment of the ledger.
+var ErrMalformed = errors.New("malformed ledger record")
+
+// A stored record is
+//
+//	version (1 octet) | length of public (4, big-endian) | public | rest
+//
+// where public is JSON, and rest is a 16-octet key and the personal JSON, or,
+// after erasure, the 32-octet commitment that key and personal led to.
+const (
+	versionWhole  = 1
+	versionErased = 2
+
+	recordHead = 5
+	keySize    = 16 // 128 bits hide what can be guessed, such as an address
+)
+
+// MaxPublic bounds the public part of one record, in octets: far more than any
+// fact needs, so that a damaged length is noticed before it is believed.
+const MaxPublic = 1 << 20
+
+// public is the part of a Fact that stays; its fields have the names and tags
+// of Fact. The offset is the record's key and part of its leaf.
+type public struct {
+	Time         time.Time   `json:"time"`
+	ID           mail.ID     `json:"id,omitempty"`
+	Event        Event       `json:"event"`
+	Org          string      `json:"org,omitempty"`
+	ClaimedOrg   string      `json:"claimed_org,omitempty"`
+	Source       string      `json:"source,omitempty"`
+	Direction    string      `json:"direction,omitempty"`
+	Peer         netip.Addr  `json:"peer,omitzero"`
+	Helo         string      `json:"helo,omitempty"`
+	Size         int64       `json:"size,omitempty"`
+	Disposition  Disposition `json:"disposition,omitempty"`
+	Identity     Identity    `json:"identity,omitempty"`
+	Reason       mail.Reason `json:"reason,omitempty"`
+	Proofs       []string    `json:"proofs,omitempty"`
+	Origin       string      `json:"origin,omitempty"`
+	Tenant       string      `json:"tenant,omitempty"`
+	Originator   string      `json:"originator,omitempty"`
+	ConnectingIP string      `json:"connecting_ip,omitempty"`
+	Generation   uint64      `json:"generation,omitempty"`
+	Site         string      `json:"site,omitempty"`
+	Attempt      int         `json:"attempt,omitempty"`
+	TLS          string      `json:"tls,omitempty"`
+	Count        int         `json:"count,omitempty"`
+}
+
+// personal is the part of a Fact that can be erased.
+type personal struct {
+	MailFrom string   `json:"mail_from,omitempty"`
+	From     string   `json:"from,omitempty"`
+	Rcpt     []string `json:"rcpt,omitempty"`
+	Reply    string   `json:"reply,omitempty"`
+	Detail   string   `json:"detail,omitempty"`
+}
+
+func split(f *Fact) (public, personal) {
+	return public{
+			Time: f.Time.UTC(), ID: f.ID, Event: f.Event, Org: f.Org, ClaimedOrg: f.ClaimedOrg, Source: f.Source,
+			Direction: f.Direction, Peer: f.Peer, Helo: f.Helo, Size: f.Size, Disposition: f.Disposition,
+			Identity: f.Identity, Reason: f.Reason, Proofs: f.Proofs, Origin: f.Origin, Tenant: f.Tenant,
+			Originator: f.Originator, ConnectingIP: f.ConnectingIP, Generation: f.Generation, Site: f.Site,
+			Attempt: f.Attempt, TLS: f.TLS, Count: f.Count,
+		}, personal{
+			MailFrom: f.MailFrom, From: f.From, Rcpt: f.Rcpt, Reply: f.Reply, Detail: f.Detail,
+		}
+}
+
+func join(offset uint64, p *public, q *personal) Fact {
+	return Fact{
+		Offset: offset, Time: p.Time, ID: p.ID, Event: p.Event, Org: p.Org, ClaimedOrg: p.ClaimedOrg, Source: p.Source,
+		Direction: p.Direction, Peer: p.Peer, Helo: p.Helo, MailFrom: q.MailFrom, From: q.From, Rcpt: q.Rcpt,
+		Size: p.Size, Disposition: p.Disposition, Identity: p.Identity, Reason: p.Reason, Proofs: p.Proofs,
+		Origin: p.Origin, Tenant: p.Tenant, Originator: p.Originator, ConnectingIP: p.ConnectingIP,
+		Generation: p.Generation, Site: p.Site, Reply: q.Reply, Attempt: p.Attempt, TLS: p.TLS, Detail: q.Detail, Count: p.Count,
+	}
+}
+
+// Encoded is a fact ready to be stored: its record and what its leaf needs,
+// which is all but the offset. The hashing of its content is done already, so
+// that whoever hands out offsets has little left to do.
+type Encoded struct {
+	record     []byte
+	public     []byte // part of record
+	commitment Hash
+}
+
+// Encode makes the record of a fact, with a fresh key for its personal part.
+// The offset is no part of it: the engine gives one when it stores the record.
+func Encode(f Fact) (Encoded, error) {
+	p, q := split(&f)
+	pub, err := json.Marshal(&p)
+	if err != nil {
+		return Encoded{}, fmt.Errorf("ledger: encode a fact %s of %s: %w", f.Event, f.ID, err)
+	}
+	if len(pub) > MaxPublic {
+		return Encoded{}, fmt.Errorf("ledger: encode a fact %s of %s: %d octets, the limit is %d", f.Event, f.ID, len(pub), MaxPublic)
+	}
+	priv, err := json.Marshal(&q)
+	if err != nil {
+		return Encoded{}, fmt.Errorf("ledger: encode a fact %s of %s: %w", f.Event, f.ID, err)
+	}
+	key := newKey()
+	record := make([]byte, 0, recordHead+len(pub)+keySize+len(priv))
+	record = append(record, versionWhole)
+	record = binary.BigEndian.AppendUint32(record, uint32(len(pub)))
+	record = append(record, pub...)
+	record = append(record, key[:]...)
+	record = append(record, priv...)
+	return Encoded{record: record, public: record[recordHead : recordHead+len(pub)], commitment: commit(key[:], priv)}, nil
+}
+
+// Record is the bytes to store under FactKey.
+func (e Encoded) Record() []byte { return e.record }
+
+// Leaf is the Merkle leaf of the fact at an offset.
+func (e Encoded) Leaf(offset uint64) Hash { return leafHash(offset, e.public, e.commitment) }
+
+// parsed is a record taken apart; its slices share the record's bytes.
+type parsed struct {
+	public     []byte
+	key        []byte // nil once erased
+	personal   []byte
+	commitment Hash
+}
+
+func parse(record []byte) (parsed, error) {
+	if len(record) < recordHead {
+		return parsed{}, fmt.Errorf("%w: %d octets", ErrMalformed, len(record))
+	}
+	n := binary.BigEndian.Uint32(record[1:])
+	if n > MaxPublic || int(n) > len(record)-recordHead {
+		return parsed{}, fmt.Errorf("%w: its public part would have %d octets", ErrMalformed, n)
+	}
+	p := parsed{public: record[recordHead : recordHead+n]}
+	rest := record[recordHead+n:]
+	switch {
+	case record[0] == versionWhole && len(rest) >= keySize:
+		p.key, p.personal = rest[:keySize], rest[keySize:]
+		p.commitment = commit(p.key, p.personal)
+	case record[0] == versionErased && len(rest) == len(p.commitment):
+		copy(p.commitment[:], rest)
+	default:
+		return parsed{}, fmt.Errorf("%w: version %d with %d octets after the public part", ErrMalformed, record[0], len(rest))
+	}
+	return p, nil
+}
+
+// Decode reads a stored record. Of an erased one the personal fields are empty.
+// It does not show that the record is what was sealed: that is for Verify.
+func Decode(offset uint64, record []byte) (Fact, error) {
+	r, err := parse(record)
+	if err != nil {
+		return Fact{}, err
+	}
+	var p public
+	var q personal
+	if err := json.Unmarshal(r.public, &p); err != nil {
+		return Fact{}, fmt.Errorf("%w: public part: %v", ErrMalformed, err)
+	}
+	if r.key != nil {
+		if err := json.Unmarshal(r.personal, &q); err != nil {
+			return Fact{}, fmt.Errorf("%w: personal part: %v", ErrMalformed, err)
+		}
+	}
+	return join(offset, &p, &q), nil
+}
+
+// Erase gives the record without its personal fields. Its leaf is the same, so
+// that a sealed segment still verifies; what was erased cannot be guessed from
+// what stays, because the key goes too.
+func Erase(record []byte) ([]byte, error) {
+	r, err := parse(record)
+	if err != nil {
+		return nil, err
+	}
+	erased := make([]byte, 0, recordHead+len(r.public)+len(r.commitment))
+	erased = append(erased, versionErased)
+	erased = binary.BigEndian.AppendUint32(erased, uint32(len(r.public)))
+	erased = append(erased, r.public...)
+	return append(erased, r.commitment[:]...), nil
+}
+
+// Leaf is the Merkle leaf of a stored record.
+func Leaf(offset uint64, record []byte) (Hash, error) {
+	r, err := parse(record)
+	if err != nil {
+		return Hash{}, err
+	}
+	return leafHash(offset, r.public, r.commitment), nil
+}
+
+// commit is HMAC-SHA256 (RFC 2104) of the personal part under its key.
+func commit(key, personal []byte) (h Hash) {
+	m := hmac.New(sha256.New, key)
+	m.Write(personal)
+	m.Sum(h[:0])
+	return h
+}
+
+// Keys of facts are made of one random key of the process and a counter: as
+// unpredictable as reading the system's generator for each, and cheaper.
+var (
+	processKey = sync.OnceValue(func() (k [sha256.Size]byte) {
+		if _, err := rand.Read(k[:]); err != nil {
+			panic(err) // crypto/rand never fails on supported systems (its documentation)
+		}
+		return k
+	})
+	keyCounter atomic.Uint64
+)
+
+func newKey() (key [keySize]byte) {
+	var in [sha256.Size + 8]byte
+	secret := processKey()
+	copy(in[:], secret[:])
+	binary.BigEndian.PutUint64(in[sha256.Size:], keyCounter.Add(1))
+	sum := sha256.Sum256(in[:])
+	copy(key[:], sum[:])
+	return key
+}

@@ -1,0 +1,198 @@
+// Package org says who exists: organisations, the domains they proved, the
+// sources their mail comes from, and the names of their keys.
+//
+// A Registry is what a person wrote (a TOML file). Build checks it whole and
+// makes a Directory: an immutable snapshot with every look-up the path of a
+// message needs, swapped behind an atomic pointer on reload. Each identifier (a
+// tenant, an address, a key, a user name) belongs to one organisation; a second
+// claim is a Problem. There is no way to write "any tenant", "any domain" or
+// "any address": such a registry does not load.
+//
+// Whether a domain's DNS record stands is a fact of its own (Standing), kept by
+// Proofs, because it changes without the registry changing.
+package org
+
+import (
+	"net/netip"
+	"time"
+
+	"anechoic/mail"
+)
+
+// ID names an organisation for ever; it is never used again for another.
+type ID string
+
+// Kind is how a source proves whose its mail is.
+type Kind string
+
+// The kinds of source (ARCHITECTURE: sources).
+const (
+	Microsoft365 Kind = "microsoft365" // a tenant's mail, by provider stamps and a second proof
+	Google       Kind = "google"       // a Workspace's mail, by secret header and aligned DKIM
+	Credential   Kind = "credential"   // SMTP AUTH inside TLS
+	Certificate  Kind = "certificate"  // a TLS client certificate's key
+	Address      Kind = "address"      // addresses that belong to the organisation alone
+)
+
+// Role says what stands behind a source that is not a provider.
+type Role string
+
+// The roles.
+const (
+	Application Role = "application" // writes its own mail
+	Server      Role = "server"      // an organisation's mail server: may forward
+)
+
+// Forwarded says what happens to mail of the source that it did not write.
+type Forwarded string
+
+// The choices for forwarded mail; Reject is the default.
+const (
+	Reject Forwarded = "reject"
+	Hold   Forwarded = "hold"
+	Seal   Forwarded = "seal"
+)
+
+// Organisation is a customer of the relay.
+type Organisation struct {
+	ID              ID
+	Name            string
+	SecurityContact mail.Address
+	Domains         []*Domain
+	Sources         []*Source
+	Inbound         []*Inbound
+}
+
+// Domain is a name the organisation says is its own. It counts once DNS agrees.
+type Domain struct {
+	Organisation ID
+	Name         mail.Domain
+	Subdomains   bool // names below it too, if the record says sub=yes
+	Keys         []Key
+
+	entry entry
+}
+
+// Algorithm is a DKIM signing algorithm with its key size.
+type Algorithm string
+
+// The algorithms (RFC 8301 section 3, RFC 8463).
+const (
+	RSA2048 Algorithm = "rsa-2048"
+	Ed25519 Algorithm = "ed25519"
+)
+
+// Key names a DKIM key: its private part is a file, or made and sealed in the
+// data directory when File is empty.
+type Key struct {
+	Selector  string
+	Algorithm Algorithm
+	File      string // absolute, or empty
+}
+
+// Source is one way in, of one organisation. Which fields hold something
+// depends on Kind.
+type Source struct {
+	Organisation ID
+	ID           string
+	Kind         Kind
+	Role         Role
+	Forwarded    Forwarded
+	From         []Pattern // what it may send as; nil: every domain of the organisation (provider kinds only)
+	Internal     []netip.Prefix
+	Addresses    []netip.Prefix // address: where from; credential: an optional lock
+	Limits       Limits
+
+	// microsoft365
+	TenantIDs        []string // lower-case GUIDs
+	OriginatorOrgs   []mail.Domain
+	ProviderDomains  []mail.Domain
+	HybridAddresses  []netip.Prefix
+	RequireDKIM      bool
+	SingleProofUntil time.Time // zero: never; else the day after which a second proof is needed
+
+	// microsoft365 and google
+	Secret *SecretHeader
+
+	// google
+	DKIM []DKIMIdentity
+
+	// credential
+	Username string
+	Password string // PHC string of argon2id
+
+	// certificate
+	SPKI [][32]byte // SHA-256 of the DER SubjectPublicKeyInfo
+
+	directory *Directory // the one it stands in; nil: none, and no sub-domain is covered
+	entry     entry
+}
+
+// SecretHeader is a header field whose value only the organisation knows.
+type SecretHeader struct {
+	Name   string // as written; compared without regard to case
+	SHA256 [][32]byte
+}
+
+// DKIMIdentity is a signing identity an organisation uses at a provider.
+type DKIMIdentity struct {
+	Domain    mail.Domain
+	Selectors []string
+}
+
+// Limits bounds a source; zero means none of its own.
+type Limits struct {
+	MessagesPerHour  int
+	RecipientsPerDay int
+}
+
+// Inbound is where mail for an organisation's domains goes.
+type Inbound struct {
+	Organisation ID
+	Domains      []mail.Domain
+	DeliverTo    string // host:port
+	TLSRequired  bool
+	TLSName      string
+	TLSSPKI      [][32]byte
+	DMARC        string // DMARCObserve or DMARCEnforce
+
+	entry entry
+}
+
+// Pattern is local@domain, or *@domain for every local part.
+type Pattern struct {
+	Local  string // "*" for all
+	Domain mail.Domain
+}
+
+// Providers is what the node's configuration says of shared providers: where
+// their mail may come from. It never proves an organisation.
+type Providers struct {
+	Microsoft365 Provider
+	Google       Provider
+}
+
+// Provider is one provider's addresses.
+type Provider struct {
+	Ranges  []netip.Prefix
+	Exclude []netip.Prefix // the pool for mail the provider does not vouch for
+}
+
+// Contains says that a is one of the provider's addresses, excluded ones not
+// counted. IPv4-mapped addresses are read as IPv4.
+func (p Provider) Contains(a netip.Addr) bool {
+	a = a.Unmap()
+	return !p.Excludes(a) && within(a, p.Ranges)
+}
+
+// Excludes says that a belongs to the pool the provider does not vouch for.
+func (p Provider) Excludes(a netip.Addr) bool { return within(a.Unmap(), p.Exclude) }
+
+func within(a netip.Addr, prefixes []netip.Prefix) bool {
+	for _, p := range prefixes {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,186 @@
+package org
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"anechoic/org/document"
+)
+
+// Problem is one fault of a configuration file, with its place and what to do.
+type Problem = document.Problem
+
+// Registry is what a person wrote: every value as it stands in the file, checked
+// by Build only. A Registry made by a program needs no file; its problems then
+// have no line.
+type Registry struct {
+	Organisations []OrganisationEntry `toml:"organisation"`
+
+	text   *document.Document // nil: not from a file
+	folder string             // what relative paths are relative to
+	faults []Problem          // of form, and of files it names: Build tells them too
+}
+
+// maxRegistry bounds the file: a million domains with everything take a tenth.
+const maxRegistry = 2 << 30
+
+// ReadRegistry reads a registry file and the key files it names. The problems
+// are those of form and of key files; Build adds those of content, and makes no
+// Directory while there is one of either.
+func ReadRegistry(path string) (Registry, []Problem) {
+	data, err := readBounded(path, maxRegistry)
+	if err != nil {
+		return unreadable(path, err)
+	}
+	reg, _ := ParseRegistry(path, data)
+	reg.faults = append(reg.faults, reg.text.Place(reg.checkKeyFiles())...)
+	document.Sort(reg.faults)
+	return reg, reg.faults
+}
+
+func unreadable(path string, err error) (Registry, []Problem) {
+	faults := []Problem{{File: path, Message: "the registry cannot be read: " + err.Error(), Hint: "check `registry` in the configuration and who may read the file"}}
+	return Registry{faults: faults}, faults
+}
+
+// ParseRegistry reads a registry's text. Key files are relative to the folder of
+// file, and are not looked at.
+func ParseRegistry(file string, data []byte) (Registry, []Problem) {
+	var reg Registry
+	reg.text, reg.faults = document.Decode(file, data, &reg)
+	if whole, err := filepath.Abs(file); err == nil {
+		reg.folder = filepath.Dir(whole)
+	}
+	return reg, reg.faults
+}
+
+// keyFile is where a key's file is; empty if the key has none.
+func (r *Registry) keyFile(e *KeyEntry) string {
+	if e.KeyFile == "" || filepath.IsAbs(e.KeyFile) {
+		return e.KeyFile
+	}
+	return filepath.Join(r.folder, e.KeyFile)
+}
+
+// checkKeyFiles reads every key file and holds it against the algorithm that
+// stands beside it.
+func (r *Registry) checkKeyFiles() (problems []Problem) {
+	for i := range r.Organisations {
+		for j := range r.Organisations[i].Domains {
+			for k := range r.Organisations[i].Domains[j].DKIM {
+				e := &r.Organisations[i].Domains[j].DKIM[k]
+				if e.KeyFile == "" || e.Algorithm == "" {
+					continue
+				}
+				if _, err := ReadKeyFile(r.keyFile(e), Algorithm(e.Algorithm)); err != nil {
+					where := below(below(below("organisation", i)+".domain", j)+".dkim", k) + ".key_file"
+					problems = append(problems, Problem{Where: where, Message: err.Error(), Hint: "a PKCS#8 PEM file, relative to the registry; without key_file a key is made and kept sealed"})
+				}
+			}
+		}
+	}
+	return problems
+}
+
+func readBounded(path string, limit int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > limit {
+		return nil, &os.PathError{Op: "read", Path: path, Err: os.ErrInvalid}
+	}
+	return os.ReadFile(path)
+}
+
+// OrganisationEntry is one [[organisation]].
+type OrganisationEntry struct {
+	ID              string         `toml:"id"`
+	Name            string         `toml:"name"`
+	SecurityContact string         `toml:"security_contact"`
+	Domains         []DomainEntry  `toml:"domain"`
+	Sources         []SourceEntry  `toml:"source"`
+	Inbound         []InboundEntry `toml:"inbound"`
+}
+
+// DomainEntry is one [[organisation.domain]].
+type DomainEntry struct {
+	Name       string     `toml:"name"`
+	Subdomains bool       `toml:"subdomains"`
+	DKIM       []KeyEntry `toml:"dkim"`
+}
+
+// KeyEntry is one signing key of a domain.
+type KeyEntry struct {
+	Selector  string `toml:"selector"`
+	Algorithm string `toml:"algorithm"`
+	KeyFile   string `toml:"key_file"`
+}
+
+// SourceEntry is one [[organisation.source]]. Which keys may stand depends on
+// Kind.
+type SourceEntry struct {
+	ID        string       `toml:"id"`
+	Kind      string       `toml:"kind"`
+	Role      string       `toml:"role"`
+	Forwarded string       `toml:"forwarded"`
+	From      []string     `toml:"from"`
+	Internal  []string     `toml:"internal"`
+	Addresses []string     `toml:"addresses"`
+	Limits    *LimitsEntry `toml:"limits"`
+
+	TenantIDs        []string           `toml:"tenant_ids"`
+	OriginatorOrgs   []string           `toml:"originator_orgs"`
+	ProviderDomains  []string           `toml:"provider_domains"`
+	HybridAddresses  []string           `toml:"hybrid_addresses"`
+	RequireDKIM      bool               `toml:"require_dkim"`
+	SingleProofUntil *toml.LocalDate    `toml:"single_proof_until"`
+	SecretHeader     *SecretHeaderEntry `toml:"secret_header"`
+
+	DKIM []IdentityEntry `toml:"dkim"`
+
+	Username string         `toml:"username"`
+	Password *PasswordEntry `toml:"password"`
+
+	SPKI []string `toml:"spki_sha256"`
+}
+
+// LimitsEntry bounds a source.
+type LimitsEntry struct {
+	MessagesPerHour  int `toml:"messages_per_hour"`
+	RecipientsPerDay int `toml:"recipients_per_day"`
+}
+
+// SecretHeaderEntry names a header field and the SHA-256 of its secrets, in hex.
+type SecretHeaderEntry struct {
+	Name   string   `toml:"name"`
+	SHA256 []string `toml:"sha256"`
+}
+
+// IdentityEntry is a DKIM identity an organisation has at a provider.
+type IdentityEntry struct {
+	Domain    string   `toml:"domain"`
+	Selectors []string `toml:"selectors"`
+}
+
+// PasswordEntry holds the PHC string of an argon2id hash.
+type PasswordEntry struct {
+	Argon2id string `toml:"argon2id"`
+}
+
+// InboundEntry is one [[organisation.inbound]].
+type InboundEntry struct {
+	Domains   []string         `toml:"domains"`
+	DeliverTo string           `toml:"deliver_to"`
+	TLS       *InboundTLSEntry `toml:"tls"`
+	DMARC     string           `toml:"dmarc"`
+}
+
+// InboundTLSEntry says what the organisation's own server must show.
+type InboundTLSEntry struct {
+	Required bool     `toml:"required"`
+	Name     string   `toml:"name"`
+	SPKI     []string `toml:"spki_sha256"`
+}

@@ -1,0 +1,136 @@
+package attribution
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"anechoic/org"
+)
+
+// Origin is how a message came to be at the source that proved it (the truth
+// table of origin classes). Only what the organisation wrote itself, or handed
+// over through its own listed servers, may be signed.
+type Origin string
+
+// The origin classes.
+const (
+	Hosted    Origin = "hosted"    // written at the source itself
+	Hybrid    Origin = "hybrid"    // handed to the provider by a listed server of the organisation
+	Forwarded Origin = "forwarded" // everything else
+)
+
+// Methods is the set of things that proved the organisation.
+type Methods uint8
+
+// The methods a Proof can rest on.
+const (
+	ByTenant       Methods = 1 << iota // the provider's tenant id
+	ByOriginator                       // the provider's originator organisation
+	BySecretHeader                     // the organisation's secret header
+	ByDKIM                             // a DKIM signature by the provider for this organisation
+	ByCredential                       // SMTP AUTH inside TLS
+)
+
+var methodNames = []string{"tenant", "originator", "secret-header", "dkim", "credential"}
+
+// Names lists the methods of the set, in a fixed order.
+func (m Methods) Names() []string {
+	var names []string
+	for i, name := range methodNames {
+		if m&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// ErrForged says that stored bytes are no proof that Seal wrote.
+var ErrForged = errors.New("stored proof does not verify")
+
+// Proof says which organisation, through which source, a message is from. Only
+// Attribute makes one, and Open out of what Seal wrote. The zero Proof proves
+// nothing; every consumer refuses it.
+type Proof struct {
+	c content
+}
+
+// content is what a Proof holds; its JSON form is what Seal writes.
+type content struct {
+	Organisation org.ID  `json:"org"`
+	Source       string  `json:"source"`
+	Principal    string  `json:"principal"`
+	Origin       Origin  `json:"origin"`
+	Methods      Methods `json:"methods"`
+	Tenant       string  `json:"tenant,omitempty"`
+	Originator   string  `json:"originator,omitempty"`
+	Generation   uint64  `json:"generation"`
+}
+
+// IsZero says that p proves nothing.
+func (p Proof) IsZero() bool { return p.c.Organisation == "" || p.c.Source == "" }
+
+// Organisation is whose the message is; Source is the way it came in.
+func (p Proof) Organisation() org.ID { return p.c.Organisation }
+func (p Proof) Source() string       { return p.c.Source }
+
+// Principal is what limits count: "credential:<username>" or "tenant:<guid>".
+func (p Proof) Principal() string { return p.c.Principal }
+
+// Origin is the origin class.
+func (p Proof) Origin() Origin { return p.c.Origin }
+
+// Methods is what proved the organisation.
+func (p Proof) Methods() Methods { return p.c.Methods }
+
+// Tenant and Originator are the provider's words, empty for other sources.
+func (p Proof) Tenant() string     { return p.c.Tenant }
+func (p Proof) Originator() string { return p.c.Originator }
+
+// Generation is of the Directory that attributed the message.
+func (p Proof) Generation() uint64 { return p.c.Generation }
+
+// Seal writes a proof for storage: an HMAC-SHA256 with key over the content and
+// over context, then the content. The context says what the proof is for
+// (custody id, envelope, header and body hash). The zero Proof is not sealed.
+func Seal(key []byte, p Proof, context []byte) ([]byte, error) {
+	if p.IsZero() {
+		return nil, fmt.Errorf("attribution: seal: %w: it is the zero proof", ErrForged)
+	}
+	text, err := json.Marshal(p.c)
+	if err != nil {
+		return nil, fmt.Errorf("attribution: seal: %w", err)
+	}
+	return append(authenticate(key, text, context), text...), nil
+}
+
+// Open reads what Seal wrote with the same key and context; anything else is
+// ErrForged. A stored proof says what was true then: policy is asked again.
+func Open(key, sealed, context []byte) (Proof, error) {
+	if len(sealed) < sha256.Size || !hmac.Equal(sealed[:sha256.Size], authenticate(key, sealed[sha256.Size:], context)) {
+		return Proof{}, ErrForged
+	}
+	var c content
+	if err := json.Unmarshal(sealed[sha256.Size:], &c); err != nil {
+		return Proof{}, fmt.Errorf("%w: its content is not readable", ErrForged)
+	}
+	if p := (Proof{c}); !p.IsZero() {
+		return p, nil
+	}
+	return Proof{}, fmt.Errorf("%w: it is the zero proof", ErrForged)
+}
+
+// authenticate binds content and context; the length of the content keeps the
+// border between them.
+func authenticate(key, text, context []byte) []byte {
+	h := hmac.New(sha256.New, key)
+	var length [8]byte
+	binary.LittleEndian.PutUint64(length[:], uint64(len(text)))
+	h.Write(length[:])
+	h.Write(text)
+	h.Write(context)
+	return h.Sum(nil)
+}

@@ -1,0 +1,213 @@
+package custody
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"anechoic/ledger"
+	"anechoic/mail"
+)
+
+// Lease gives up to want leases of what is due at now: the domains in turn, in
+// each what is due longest; all due recipients of a message at a domain
+// together. skip, which may be nil, is asked before each lease whether its
+// domain is to be passed over; it must not call the queue. The leased facts of
+// all of them are durable when Lease returns. No lease and no error: nothing is
+// due.
+func (q *Queue) Lease(ctx context.Context, now time.Time, want int, skip func(mail.Domain) bool) ([]*Lease, error) {
+	leases := q.take(now, want, skip)
+	if len(leases) == 0 {
+		return nil, ctx.Err()
+	}
+	good := leases[:0:0]
+	var b Batch
+	for _, l := range leases {
+		err := q.fill(ctx, l)
+		switch {
+		case errors.Is(err, errRecord) || errors.Is(err, ErrNotFound):
+			_ = q.setAside(ctx, l, err)
+		case err != nil:
+			q.giveBack(leases)
+			return nil, fmt.Errorf("custody: lease %s: %w", l.ID, err)
+		default:
+			good = append(good, l)
+			b.Facts = append(b.Facts, l.fact(ledger.Leased, now, l.addresses(nil)))
+		}
+	}
+	if len(good) == 0 {
+		return nil, nil
+	}
+	if err := q.engine.Commit(ctx, &b); err != nil {
+		q.giveBack(good)
+		return nil, fmt.Errorf("custody: lease: %w", err)
+	}
+	return good, nil
+}
+
+// take takes due slots out of the index and makes leases of them.
+func (q *Queue) take(now time.Time, want int, skip func(mail.Domain) bool) []*Lease {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	slots := q.index.take(now.UnixNano(), want, skip)
+	if len(slots) == 0 {
+		return nil
+	}
+	leases := make([]*Lease, len(slots))
+	for i, s := range slots {
+		l := &Lease{ID: s.entry.id, Domain: s.domain.domain, slot: s, at: now}
+		for j := range s.rcpts {
+			if r := &s.rcpts[j]; r.state == recipientQueued && r.due <= now.UnixNano() {
+				l.numbers = append(l.numbers, r.number)
+			}
+		}
+		q.index.leased += len(l.numbers)
+		s.lease = l
+		leases[i] = l
+	}
+	return leases
+}
+
+// fill reads the records of a lease.
+func (q *Queue) fill(ctx context.Context, l *Lease) error {
+	b, err := q.engine.Get(ctx, messageKey(l.ID))
+	if err != nil {
+		return err
+	}
+	if l.record, err = decodeMessage(b); err != nil {
+		return err
+	}
+	l.Message = l.record.message(l.ID)
+	l.stored = make([]*recipientRecord, len(l.numbers))
+	l.Recipients = make([]Recipient, len(l.numbers))
+	for i, n := range l.numbers {
+		b, err := q.engine.Get(ctx, recipientKey(l.ID, n))
+		if err != nil {
+			return err
+		}
+		r, err := decodeRecipient(b)
+		if err != nil {
+			return err
+		}
+		if !hmac.Equal(r.MAC, q.seals.recipientMAC(l.ID, n, &r.Recipient)) || r.Address.Domain() != l.Domain {
+			return fmt.Errorf("%w: recipient %d is not the one that was accepted", errRecord, n)
+		}
+		l.stored[i] = r
+		l.Recipients[i] = Recipient{Recipient: r.Recipient, Attempts: int(r.Attempts), LastReply: r.Reply}
+		l.Attempt = max(l.Attempt, int(r.Attempts)+1)
+	}
+	return nil
+}
+
+// giveBack ends leases as if they had never been.
+func (q *Queue) giveBack(leases []*Lease) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, l := range leases {
+		if l.slot.lease == l {
+			q.endLease(l)
+			q.replace(l.slot)
+		}
+	}
+}
+
+// endLease takes a lease from its slot. mu is held.
+func (q *Queue) endLease(l *Lease) {
+	l.slot.lease = nil
+	q.index.leased -= len(l.numbers)
+}
+
+// replace puts a slot back that nobody has any more. mu is held.
+func (q *Queue) replace(s *slot) {
+	if s.entry.gone {
+		q.index.done(s, func(*rcpt) bool { return true })
+		return
+	}
+	if len(s.rcpts) > 0 {
+		q.index.place(s)
+	}
+}
+
+// addresses are those of the recipients with the given indexes; nil: of all.
+func (l *Lease) addresses(of []int) []string {
+	if of == nil {
+		all := make([]string, len(l.Recipients))
+		for i, r := range l.Recipients {
+			all[i] = r.Address.String()
+		}
+		return all
+	}
+	some := make([]string, len(of))
+	for i, n := range of {
+		some[i] = l.Recipients[n].Address.String()
+	}
+	return some
+}
+
+// fact is an event of the lease.
+func (l *Lease) fact(event ledger.Event, now time.Time, rcpt []string) ledger.Fact {
+	return ledger.Fact{
+		Time: now.UTC(), ID: l.ID, Event: event, Org: l.record.Org, Source: l.record.Source, Direction: "outbound",
+		MailFrom: l.record.Envelope.From.String(), Rcpt: rcpt, Size: l.record.Size, Attempt: l.Attempt, Site: l.Domain.String(),
+	}
+}
+
+// Load gives what is to be sent, and by what right. Content and warrant are
+// verified: the warrant opens only for this message, envelope and content as
+// they were kept. What does not open is set aside with a fact, and the lease is
+// over: ErrSetAside. Another error says that the engine could not read; the
+// lease goes on.
+func (q *Queue) Load(ctx context.Context, l *Lease) (Content, Warrant, error) {
+	w, err := q.seals.open(l.ID, l.record)
+	if err != nil {
+		return Content{}, nil, q.setAside(ctx, l, err)
+	}
+	body, err := q.engine.OpenBody(ctx, string(l.ID))
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Content{}, nil, q.setAside(ctx, l, err)
+	case err != nil:
+		return Content{}, nil, fmt.Errorf("custody: load %s: %w", l.ID, err)
+	}
+	c, err := readContent(body, l.record)
+	switch {
+	case errors.Is(err, errRecord):
+		return Content{}, nil, q.setAside(ctx, l, err)
+	case err != nil:
+		return Content{}, nil, fmt.Errorf("custody: load %s: %w", l.ID, err)
+	}
+	return c, w, nil
+}
+
+// readContent reads a body through and compares it with what was kept.
+func readContent(body StoredBody, m *messageRecord) (Content, error) {
+	if body.Size() != m.Size {
+		return Content{}, fmt.Errorf("%w: the content has %d octets, %d were kept", errRecord, body.Size(), m.Size)
+	}
+	c := Content{body: body, size: m.Size}
+	if whole, ok := body.Whole(); ok {
+		c.whole = whole
+		c.header = whole[:m.HeaderSize:m.HeaderSize]
+		if sum := sha256.Sum256(whole); !bytes.Equal(sum[:], m.Hash) {
+			return Content{}, fmt.Errorf("%w: the content is not what was kept", errRecord)
+		}
+		return c, nil
+	}
+	c.header = make([]byte, m.HeaderSize)
+	if n, err := body.ReadAt(c.header, 0); n < len(c.header) {
+		return Content{}, err
+	}
+	sum, _, err := hashContent(nil, io.NewSectionReader(body, 0, m.Size))
+	if err != nil {
+		return Content{}, err
+	}
+	if !bytes.Equal(sum, m.Hash) {
+		return Content{}, fmt.Errorf("%w: the content is not what was kept", errRecord)
+	}
+	return c, nil
+}

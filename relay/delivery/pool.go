@@ -1,0 +1,142 @@
+package delivery
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// How long and how often a connection is used again.
+const (
+	DefaultIdleLimit   = 5 * time.Second // RFC 5321 leaves it open; servers dislike more
+	DefaultMaxMessages = 200             // transactions on one connection
+	maxIdle            = 500             // connections that wait, in all
+)
+
+// poolKey is what must be the same for a connection to serve another message.
+type poolKey struct {
+	bind    netip.Addr // egress address; zero: the system's choice
+	server  netip.AddrPort
+	name    string // the host name TLS was made for
+	require bool   // the certificate was verified
+}
+
+// pool holds open connections between messages, the latest on top. One
+// goroutine, the sweeper, closes those that waited too long; it runs while there
+// are any. close ends it.
+type pool struct {
+	mu       sync.Mutex // guards what follows
+	idle     map[poolKey][]idleClient
+	count    int
+	sweeping bool
+	closed   bool
+
+	stop    chan struct{}  // closed by close; made with the first sweeper
+	running sync.WaitGroup // sweeper and closings
+}
+
+type idleClient struct {
+	*client
+	since time.Time
+}
+
+// take gives the connection that was put there last, or nil.
+func (p *pool) take(key poolKey) *client {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	waiting := p.idle[key]
+	if len(waiting) == 0 {
+		return nil
+	}
+	c := waiting[len(waiting)-1].client
+	waiting[len(waiting)-1] = idleClient{}
+	p.set(key, waiting[:len(waiting)-1])
+	p.count--
+	return c
+}
+
+func (p *pool) set(key poolKey, waiting []idleClient) {
+	if len(waiting) == 0 {
+		delete(p.idle, key)
+		return
+	}
+	p.idle[key] = waiting
+}
+
+// put keeps a connection for at most limit, or ends it if the pool is full or
+// closed.
+func (p *pool) put(key poolKey, c *client, now time.Time, limit time.Duration) {
+	p.mu.Lock()
+	if p.closed || p.count >= maxIdle {
+		p.mu.Unlock()
+		c.quit()
+		return
+	}
+	defer p.mu.Unlock()
+	if p.idle == nil {
+		p.idle, p.stop = make(map[poolKey][]idleClient), make(chan struct{})
+	}
+	p.idle[key] = append(p.idle[key], idleClient{c, now})
+	p.count++
+	if !p.sweeping {
+		p.sweeping = true
+		p.running.Go(func() { p.sweep(limit) })
+	}
+}
+
+// sweep ends connections that waited too long until none is left.
+func (p *pool) sweep(limit time.Duration) {
+	tick := time.NewTicker(max(limit/2, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.stop:
+			return
+		case now := <-tick.C:
+			old, more := p.expired(now.Add(-limit))
+			p.retire(old)
+			if !more {
+				return
+			}
+		}
+	}
+}
+
+// expired takes out what waits since before the limit. more says that the
+// sweeper has still something to do; else it is marked as ended.
+func (p *pool) expired(before time.Time) (old []*client, more bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, waiting := range p.idle {
+		n := 0
+		for n < len(waiting) && !waiting[n].since.After(before) {
+			old = append(old, waiting[n].client)
+			n++
+		}
+		p.set(key, waiting[n:])
+	}
+	p.count -= len(old)
+	p.sweeping = p.count > 0
+	return old, p.sweeping
+}
+
+// retire says QUIT on each of them, at the same time: one that hangs holds
+// nobody up.
+func (p *pool) retire(old []*client) {
+	for _, c := range old {
+		p.running.Go(c.quit)
+	}
+}
+
+// close ends every waiting connection and waits for what the pool started.
+func (p *pool) close() {
+	p.mu.Lock()
+	if !p.closed && p.stop != nil {
+		close(p.stop)
+	}
+	p.closed = true
+	p.mu.Unlock()
+	old, _ := p.expired(time.Now().Add(time.Hour))
+	p.retire(old)
+	p.running.Wait()
+}

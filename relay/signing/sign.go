@@ -1,0 +1,204 @@
+// Package signing puts an organisation's DKIM signatures on a message that was
+// proven to be the organisation's.
+//
+// The steps of Sign: the warrant must be one that policy made; its domain must be
+// one of the proven organisation in the Directory given; every key of that
+// domain is checked to be published; each published key signs once. Keys, the
+// private halves, are used through the interface of that name, which gives
+// signatures and public halves and nothing else.
+//
+// It guarantees that nothing is signed without a custody.Proven, that the
+// signing domain comes from the organisation and never from the message, and
+// that no signature leaves that receivers could not verify: without a published
+// key the message is put off (451), not sent unsigned.
+//
+// It is not for verifying, which is standard/dkim's, nor for the bounces of the
+// relay itself.
+package signing
+
+import (
+	"context"
+	"crypto"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"anechoic/mail"
+	"anechoic/org"
+	"anechoic/relay/custody"
+	"anechoic/standard/dkim"
+)
+
+// SignatureLifetime is x= minus t=: longer than a message waits in a queue (five
+// days, RFC 5321 section 4.5.4.1), short enough to bound replays.
+const SignatureLifetime = 6 * 24 * time.Hour
+
+// Signer is the stage. Keys and Resolver must be set; it must not be copied.
+type Signer struct {
+	Keys     Keys
+	Resolver mail.Resolver
+
+	publications publications
+	slots        slots
+	faults       atomic.Uint64
+}
+
+// candidate is a key of the domain and what is known about it.
+type candidate struct {
+	ref         KeyRef
+	public      crypto.PublicKey
+	publication Publication
+	err         error // the key cannot be used: public is nil
+}
+
+// Sign makes the DKIM-Signature fields for a message, to be put on top of the
+// header given: one for each key of the warrant's domain that is published, in
+// the registry's order. hashes are those of the body. A warrant whose SignAs is
+// zero gives no fields: the message leaves unsigned.
+//
+// It refuses with SigningFailed what should never come (the zero warrant, a
+// domain that is not the organisation's; counted as Faults) and what the keys
+// cannot do now; with KeyNotPublished a domain without a published key; with
+// LookupFailed if DNS does not say.
+func (s *Signer) Sign(ctx context.Context, w custody.Proven, dir *org.Directory, header mail.Header, hashes dkim.BodyHashes, now time.Time) ([]mail.Field, *mail.Refusal) {
+	if w.IsZero() {
+		return nil, s.fault("%v: a message came to signing that nothing proves", custody.ErrNoWarrant)
+	}
+	if w.SignAs().IsZero() {
+		return nil, nil
+	}
+	domain, ok := dir.Owner(w.SignAs())
+	if !ok || domain.Name != w.SignAs() || domain.Organisation != w.Organisation() {
+		return nil, s.fault("%s is no domain of organisation %s", w.SignAs(), w.Organisation())
+	}
+	published, refusal := s.published(ctx, domain, now)
+	if refusal != nil {
+		return nil, refusal
+	}
+	signers := make([]dkim.Signer, len(published))
+	for i, c := range published {
+		signers[i] = dkim.Signer{Domain: c.ref.Domain, Selector: c.ref.Selector, Key: s.use(ctx, c)}
+	}
+	fields, err := dkim.Sign(header, hashes, signers, now, SignatureLifetime)
+	if err != nil {
+		return nil, mail.SigningFailed.Because("%v", err)
+	}
+	return fields, nil
+}
+
+// Faults is how often Sign was asked for what no stage should ask: a sign of a
+// fault in this program or of tampering with stored messages.
+func (s *Signer) Faults() uint64 { return s.faults.Load() }
+
+func (s *Signer) fault(format string, args ...any) *mail.Refusal {
+	s.faults.Add(1)
+	return mail.SigningFailed.Because(format, args...)
+}
+
+// published gives the keys of a domain that can sign now, or why there is none.
+func (s *Signer) published(ctx context.Context, d *org.Domain, now time.Time) ([]candidate, *mail.Refusal) {
+	var found, others []candidate
+	for _, k := range d.Keys {
+		c := s.candidate(ctx, refOf(d, k), now, publishedFresh)
+		if c.err == nil && c.publication.State == Published {
+			found = append(found, c)
+		} else {
+			others = append(others, c)
+		}
+	}
+	if len(found) == 0 {
+		return nil, unsignable(d, others)
+	}
+	return found, nil
+}
+
+// candidate looks at one key.
+func (s *Signer) candidate(ctx context.Context, ref KeyRef, now time.Time, atMost time.Duration) candidate {
+	public, err := s.Keys.Public(ref)
+	if err != nil {
+		return candidate{ref: ref, err: err}
+	}
+	return candidate{ref: ref, public: public, publication: s.publications.check(ctx, s.Resolver, ref, public, now, atMost)}
+}
+
+// unsignable says why none of a domain's keys can sign. What may pass by itself
+// comes first: a key store that does not answer, then DNS.
+func unsignable(d *org.Domain, keys []candidate) *mail.Refusal {
+	if len(keys) == 0 {
+		return mail.KeyNotPublished.Because("%s has no DKIM key in the registry: add one under dkim", d.Name)
+	}
+	refusal := mail.KeyNotPublished
+	var why []string
+	for _, c := range keys {
+		switch {
+		case c.err != nil:
+			refusal = mail.SigningFailed
+			why = append(why, c.err.Error())
+			continue
+		case c.publication.State == Unknown && refusal == mail.KeyNotPublished:
+			refusal = mail.LookupFailed
+		}
+		why = append(why, c.ref.RecordName()+" TXT: "+c.publication.Detail)
+	}
+	if refusal == mail.KeyNotPublished {
+		why = append(why, "publish one of these records as `anechoic key show` prints it")
+	}
+	return refusal.Because("%s", strings.Join(why, "; "))
+}
+
+// oneUse is one use of one key, as crypto.Signer wants it.
+type oneUse struct {
+	public crypto.PublicKey
+	sign   func(digest []byte, opts crypto.SignerOpts) ([]byte, error)
+}
+
+func (u oneUse) Public() crypto.PublicKey { return u.public }
+
+func (u oneUse) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return u.sign(digest, opts)
+}
+
+// use lets a message be signed with a candidate, RSA within the slots. A key
+// that was swapped since its record was checked does not sign.
+func (s *Signer) use(ctx context.Context, c candidate) crypto.Signer {
+	return oneUse{public: c.public, sign: func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+		if c.ref.Algorithm == org.RSA2048 {
+			if err := s.slots.take(ctx); err != nil {
+				return nil, err
+			}
+			defer s.slots.give()
+		}
+		sig, err := s.Keys.Sign(ctx, c.ref, digest, opts)
+		if err != nil {
+			return nil, err
+		}
+		if now, err := s.Keys.Public(c.ref); err != nil || !samePublic(now, c.public) {
+			return nil, fmt.Errorf("signing: key %s was changed while it signed", c.ref)
+		}
+		return sig, nil
+	}}
+}
+
+// slots bounds how many RSA signatures are made at once: as many as there are
+// processors. More would only make each of them later, and everything else too.
+// The zero value is ready.
+type slots struct {
+	once sync.Once
+	free chan struct{}
+}
+
+func (s *slots) take(ctx context.Context) error {
+	s.once.Do(func() { s.free = make(chan struct{}, runtime.GOMAXPROCS(0)) })
+	select {
+	case s.free <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("signing: waiting for a processor: %w", ctx.Err())
+	}
+}
+
+func (s *slots) give() { <-s.free }
