@@ -3,6 +3,7 @@ package lab
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -23,6 +24,9 @@ type Judgement struct {
 	Aligned   bool          // one of them is aligned with From: DMARC passes
 	Leaked    []string      // names of header fields that should not have left a relay
 	Data      []byte
+
+	MailFrom   string // of the envelope, as are Recipients
+	Recipients []string
 }
 
 // Receiver is a mailbox provider: it takes everything and judges it as large
@@ -33,6 +37,7 @@ type Receiver struct {
 
 	mu         sync.Mutex // guards what follows
 	judgements map[string]Judgement
+	answers    map[string]string // replies to what is for a domain; see Answer
 	repeated   int
 	arrived    chan struct{} // closed and renewed at each arrival
 }
@@ -54,10 +59,14 @@ func (r *Receiver) Addr() netip.AddrPort { return r.door.addr() }
 func (r *Receiver) Close() error { return r.door.close() }
 
 func (r *Receiver) take(e envelope) error {
+	if err := r.answer(e.Recipients); err != nil {
+		return err
+	}
 	j, err := Judge(context.Background(), r.resolver, e.Data)
 	if err != nil {
 		return fmt.Errorf("550 5.6.0 %s", strings.ReplaceAll(err.Error(), "\r\n", " "))
 	}
+	j.MailFrom, j.Recipients = e.From, e.Recipients
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, ok := r.judgements[j.MessageID]; ok {
@@ -66,6 +75,31 @@ func (r *Receiver) take(e envelope) error {
 	r.judgements[j.MessageID] = j
 	close(r.arrived)
 	r.arrived = make(chan struct{})
+	return nil
+}
+
+// Answer sets what is said to messages for a domain from now on, instead of
+// taking them, for example "451 4.2.1 mailbox busy"; an empty reply takes them
+// again.
+func (r *Receiver) Answer(domain, reply string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.answers == nil {
+		r.answers = map[string]string{}
+	}
+	r.answers[domain] = reply
+}
+
+// answer is what is to be said to a message for these recipients; nil: it is
+// taken.
+func (r *Receiver) answer(recipients []string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, to := range recipients {
+		if reply := r.answers[to[strings.LastIndexByte(to, '@')+1:]]; reply != "" {
+			return errors.New(reply)
+		}
+	}
 	return nil
 }
 
@@ -108,6 +142,24 @@ func (r *Receiver) Wait(ctx context.Context, n int) error {
 		case <-arrived:
 		case <-ctx.Done():
 			return fmt.Errorf("lab: %d of %d messages arrived: %w", have, n, ctx.Err())
+		}
+	}
+}
+
+// Await gives what was made of a message once it is there, or ctx's error.
+func (r *Receiver) Await(ctx context.Context, messageID string) (Judgement, error) {
+	for {
+		r.mu.Lock()
+		j, ok := r.judgements[messageID]
+		arrived := r.arrived
+		r.mu.Unlock()
+		if ok {
+			return j, nil
+		}
+		select {
+		case <-arrived:
+		case <-ctx.Done():
+			return Judgement{}, fmt.Errorf("lab: message %s did not arrive: %w", messageID, ctx.Err())
 		}
 	}
 }

@@ -38,52 +38,41 @@ const (
 const MaxPublic = 1 << 20
 
 // public is the part of a Fact that stays; its fields have the names and tags
-// of Fact. The offset is the record's key and part of its leaf.
+// of Fact. The offset is the record's key and part of its leaf. appendPublic
+// writes what is read into it.
 type public struct {
 	Time         time.Time   `json:"time"`
-	ID           mail.ID     `json:"id,omitempty"`
+	ID           mail.ID     `json:"id"`
 	Event        Event       `json:"event"`
-	Org          string      `json:"org,omitempty"`
-	ClaimedOrg   string      `json:"claimed_org,omitempty"`
-	Source       string      `json:"source,omitempty"`
-	Direction    string      `json:"direction,omitempty"`
-	Peer         netip.Addr  `json:"peer,omitzero"`
-	Helo         string      `json:"helo,omitempty"`
-	Size         int64       `json:"size,omitempty"`
-	Disposition  Disposition `json:"disposition,omitempty"`
-	Identity     Identity    `json:"identity,omitempty"`
-	Reason       mail.Reason `json:"reason,omitempty"`
-	Proofs       []string    `json:"proofs,omitempty"`
-	Origin       string      `json:"origin,omitempty"`
-	Tenant       string      `json:"tenant,omitempty"`
-	Originator   string      `json:"originator,omitempty"`
-	ConnectingIP string      `json:"connecting_ip,omitempty"`
-	Generation   uint64      `json:"generation,omitempty"`
-	Site         string      `json:"site,omitempty"`
-	Attempt      int         `json:"attempt,omitempty"`
-	TLS          string      `json:"tls,omitempty"`
-	Count        int         `json:"count,omitempty"`
+	Org          string      `json:"org"`
+	ClaimedOrg   string      `json:"claimed_org"`
+	Source       string      `json:"source"`
+	Direction    string      `json:"direction"`
+	Peer         netip.Addr  `json:"peer"`
+	Helo         string      `json:"helo"`
+	Size         int64       `json:"size"`
+	Disposition  Disposition `json:"disposition"`
+	Identity     Identity    `json:"identity"`
+	Reason       mail.Reason `json:"reason"`
+	Proofs       []string    `json:"proofs"`
+	Origin       string      `json:"origin"`
+	Tenant       string      `json:"tenant"`
+	Originator   string      `json:"originator"`
+	ConnectingIP string      `json:"connecting_ip"`
+	Generation   uint64      `json:"generation"`
+	Site         string      `json:"site"`
+	Attempt      int         `json:"attempt"`
+	TLS          string      `json:"tls"`
+	Count        int         `json:"count"`
 }
 
 // personal is the part of a Fact that can be erased.
 type personal struct {
-	MailFrom string   `json:"mail_from,omitempty"`
-	From     string   `json:"from,omitempty"`
-	Rcpt     []string `json:"rcpt,omitempty"`
-	Reply    string   `json:"reply,omitempty"`
-	Detail   string   `json:"detail,omitempty"`
-}
-
-func split(f *Fact) (public, personal) {
-	return public{
-			Time: f.Time.UTC(), ID: f.ID, Event: f.Event, Org: f.Org, ClaimedOrg: f.ClaimedOrg, Source: f.Source,
-			Direction: f.Direction, Peer: f.Peer, Helo: f.Helo, Size: f.Size, Disposition: f.Disposition,
-			Identity: f.Identity, Reason: f.Reason, Proofs: f.Proofs, Origin: f.Origin, Tenant: f.Tenant,
-			Originator: f.Originator, ConnectingIP: f.ConnectingIP, Generation: f.Generation, Site: f.Site,
-			Attempt: f.Attempt, TLS: f.TLS, Count: f.Count,
-		}, personal{
-			MailFrom: f.MailFrom, From: f.From, Rcpt: f.Rcpt, Reply: f.Reply, Detail: f.Detail,
-		}
+	MailFrom string   `json:"mail_from"`
+	From     string   `json:"from"`
+	Rcpt     []string `json:"rcpt"`
+	Reply    string   `json:"reply"`
+	Detail   string   `json:"detail"`
 }
 
 func join(offset uint64, p *public, q *personal) Fact {
@@ -108,26 +97,18 @@ type Encoded struct {
 // Encode makes the record of a fact, with a fresh key for its personal part.
 // The offset is no part of it: the engine gives one when it stores the record.
 func Encode(f Fact) (Encoded, error) {
-	p, q := split(&f)
-	pub, err := json.Marshal(&p)
-	if err != nil {
-		return Encoded{}, fmt.Errorf("ledger: encode a fact %s of %s: %w", f.Event, f.ID, err)
+	record := make([]byte, recordHead, 1024)
+	record[0] = versionWhole
+	record = appendPublic(record, &f)
+	end := len(record)
+	if end-recordHead > MaxPublic {
+		return Encoded{}, fmt.Errorf("ledger: encode a fact %s of %s: %d octets, the limit is %d", f.Event, f.ID, end-recordHead, MaxPublic)
 	}
-	if len(pub) > MaxPublic {
-		return Encoded{}, fmt.Errorf("ledger: encode a fact %s of %s: %d octets, the limit is %d", f.Event, f.ID, len(pub), MaxPublic)
-	}
-	priv, err := json.Marshal(&q)
-	if err != nil {
-		return Encoded{}, fmt.Errorf("ledger: encode a fact %s of %s: %w", f.Event, f.ID, err)
-	}
+	binary.BigEndian.PutUint32(record[1:], uint32(end-recordHead))
 	key := newKey()
-	record := make([]byte, 0, recordHead+len(pub)+keySize+len(priv))
-	record = append(record, versionWhole)
-	record = binary.BigEndian.AppendUint32(record, uint32(len(pub)))
-	record = append(record, pub...)
 	record = append(record, key[:]...)
-	record = append(record, priv...)
-	return Encoded{record: record, public: record[recordHead : recordHead+len(pub)], commitment: commit(key[:], priv)}, nil
+	record = appendPersonal(record, &f)
+	return Encoded{record: record, public: record[recordHead:end], commitment: commit(key[:], record[end+keySize:])}, nil
 }
 
 // Record is the bytes to store under FactKey.

@@ -43,7 +43,7 @@ type PasswordHash struct {
 // to 4 lanes are refused.
 func ParsePasswordHash(s string) (PasswordHash, error) {
 	parts := strings.Split(s, "$")
-	if len(s) > maxPHC || len(parts) != 6 || parts[0] != "" {
+	if len(s) > maxPHC || len(parts) != 6 || parts[0] != "" || strings.ContainsAny(s, "\r\n") { // base64 would pass over line ends
 		return PasswordHash{}, errors.New("it has not the form " + phcForm)
 	}
 	if parts[1] != "argon2id" {

@@ -46,7 +46,8 @@ func HashSecret(value string) ([sha256.Size]byte, bool) {
 }
 
 // checkCharacter is the sum of position times value, positions from 1, modulo
-// 32: it finds one wrong character and most exchanges of two.
+// 32: it finds most slips of typing. (At even positions some pass: what decides is
+// the hash.)
 func checkCharacter(random string) byte {
 	sum := 0
 	for i := range len(random) {

@@ -47,7 +47,7 @@ Exits with 0 if a relay would start with these files, with 3 if not.`,
 		Example: `  anechoic config validate
   anechoic config validate --config /etc/anechoic/relay.toml
   anechoic config validate --json`,
-		Args: cobra.NoArgs,
+		Args: arguments(""),
 		RunE: func(*cobra.Command, []string) error { return sh.configValidate() },
 	}
 }
@@ -113,7 +113,7 @@ that could be used in its place. It holds no secret: keys and certificates are
 named by file.`,
 		Example: `  anechoic config show
   anechoic config show --json`,
-		Args: cobra.NoArgs,
+		Args: arguments(""),
 		RunE: func(*cobra.Command, []string) error { return sh.configShow() },
 	}
 }
@@ -154,7 +154,7 @@ Exits with 0 when the new files are in force, with 3 if they are not valid, with
 6 if they cannot take force now.`,
 		Example: `  anechoic apply
   anechoic apply --config /etc/anechoic/relay.toml`,
-		Args: cobra.NoArgs,
+		Args: arguments(""),
 		RunE: func(c *cobra.Command, _ []string) error { return sh.apply(c.Context()) },
 	}
 }

@@ -28,7 +28,7 @@ The exit code is 1 if one spoof was signed or one legitimate message was lost.`,
 		Example: `  anechoic demo
   anechoic demo --ci --json
   anechoic demo --keep /tmp/range`,
-		Args: cobra.NoArgs,
+		Args: arguments(""),
 		RunE: func(c *cobra.Command, _ []string) error {
 			options.Out, options.Progress, options.JSON = sh.out, sh.errs, sh.asJSON
 			if ci {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,6 +88,9 @@ func (sh *shell) group(c *cobra.Command) *cobra.Command {
 	c.Args = cobra.ArbitraryArgs
 	c.SuggestionsMinimumDistance = 2
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 && !c.HasParent() {
+			return c.Help()
+		}
 		if len(args) == 0 {
 			return usagef("%s needs one of: %s", c.CommandPath(), strings.Join(verbsOf(c), ", "))
 		}
@@ -96,6 +100,18 @@ func (sh *shell) group(c *cobra.Command) *cobra.Command {
 		return usagef("%s has no command %q, but: %s", c.CommandPath(), args[0], strings.Join(verbsOf(c), ", "))
 	}
 	return c
+}
+
+// arguments wants as many as are named: "[ORG] DOMAIN SELECTOR" is two or three.
+func arguments(names string) cobra.PositionalArgs {
+	most := strings.Fields(names)
+	least := slices.DeleteFunc(slices.Clone(most), func(name string) bool { return name[0] == '[' })
+	return func(c *cobra.Command, args []string) error {
+		if len(args) < len(least) || len(args) > len(most) {
+			return usagef("%s takes %s; %s given", c.CommandPath(), cmp.Or(names, "no arguments"), count(len(args), "is", "are"))
+		}
+		return nil
+	}
 }
 
 func verbsOf(c *cobra.Command) (verbs []string) {

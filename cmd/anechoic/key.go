@@ -31,7 +31,7 @@ key that is not published is not used.`,
 		Example: `  anechoic key list
   anechoic key list --org acme
   anechoic key list --json`,
-		Args: cobra.NoArgs,
+		Args: arguments(""),
 		RunE: func(c *cobra.Command, _ []string) error { return sh.keyList(c.Context(), org, domain) },
 	}
 	c.Flags().StringVar(&org, "org", "", "only this organisation's `id`")
@@ -81,7 +81,7 @@ values are cut into strings of 255 octets, as DNS wants. Whether DNS has the
 record now goes to standard error.`,
 		Example: `  anechoic key show acme.test an1
   anechoic key show acme acme.test an1 --json`,
-		Args: cobra.RangeArgs(2, 3),
+		Args: arguments("[ORG] DOMAIN SELECTOR"),
 		RunE: func(c *cobra.Command, args []string) error { return sh.keyShow(c.Context(), args) },
 	}
 }

@@ -99,7 +99,7 @@ object a line, with all its fields. With --limit only the latest so many.`,
   anechoic log search --address bob@example.org --limit 20
   anechoic log search --org acme --reason TENANT_NOT_AUTHORIZED --json
   anechoic log search --domain example.org --since 2026-11-01 --until 2026-11-08`,
-		Args: cobra.NoArgs,
+		Args: arguments(""),
 		RunE: func(c *cobra.Command, _ []string) error { return sh.logSearch(c.Context(), f) },
 	}
 	f.define(c)
@@ -187,7 +187,7 @@ func (sh *shell) logTailCommand() *cobra.Command {
 		Example: `  anechoic log tail
   anechoic log tail --event refused --org acme
   anechoic log tail --limit 0 --json`,
-		Args: cobra.NoArgs,
+		Args: arguments(""),
 		RunE: func(c *cobra.Command, _ []string) error { return sh.logTail(c.Context(), f) },
 	}
 	f.define(c)
@@ -223,7 +223,7 @@ func (sh *shell) logShowCommand() *cobra.Command {
 facts themselves. The id is the one in our reply, and in the Received field.`,
 		Example: `  anechoic log show agpqvvzcdqaapfqnqyjsd3sfxe
   anechoic log show agpqvvzcdqaapfqnqyjsd3sfxe --json`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments("ID"),
 		RunE: func(c *cobra.Command, args []string) error { return sh.logShow(c.Context(), mail.ID(args[0])) },
 	}
 }
@@ -265,7 +265,7 @@ rewritten whole.
 Exits with 0 if everything is as it was sealed, with 3 if not.`,
 		Example: `  anechoic log verify
   anechoic log verify --json`,
-		Args: cobra.NoArgs,
+		Args: arguments(""),
 		RunE: func(c *cobra.Command, _ []string) error { return sh.logVerify(c.Context()) },
 	}
 }
@@ -305,7 +305,7 @@ func verifyStopped(ctx context.Context, dataDir string) (verified api.Verified, 
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
 	report, err := ledger.Verify(ctx, engine)
-	return api.Verified{OK: report.OK(), Report: report}, err
+	return api.VerifiedOf(report), err
 }
 
 func (sh *shell) printVerified(v api.Verified) {

@@ -43,7 +43,7 @@ func (sh *shell) queueListCommand() *cobra.Command {
 		Example: `  anechoic queue list
   anechoic queue list --state held --org acme
   anechoic queue list --domain example.org --json`,
-		Args: cobra.NoArgs,
+		Args: arguments(""),
 		RunE: func(c *cobra.Command, _ []string) error { return sh.queueList(c.Context(), chosen, limit) },
 	}
 	selectionFlags(c, &chosen)
@@ -146,7 +146,7 @@ func (sh *shell) queueShowCommand() *cobra.Command {
 that is not done stands. What became of a message that left is told by log show.`,
 		Example: `  anechoic queue show agpqvvzcdqaapfqnqyjsd3sfxe
   anechoic queue show agpqvvzcdqaapfqnqyjsd3sfxe --json`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments("ID"),
 		RunE: func(c *cobra.Command, args []string) error { return sh.queueShow(c.Context(), mail.ID(args[0])) },
 	}
 }

@@ -39,7 +39,7 @@ Exits with 0 after a stop, with 3 if the configuration is not valid, with 1 if i
 could not run.`,
 		Example: `  anechoic serve --config relay.toml
   anechoic serve --config relay.toml 2>relay.log`,
-		Args: cobra.NoArgs,
+		Args: arguments(""),
 		RunE: func(c *cobra.Command, _ []string) error { return sh.serve(c.Context()) },
 	}
 }

@@ -27,7 +27,7 @@ Exits with 0 if the answer to the first question is No, with 3 if it is Yes.`,
 		Example: `  anechoic status
   anechoic status --org acme
   anechoic status --json`,
-		Args: cobra.NoArgs,
+		Args: arguments(""),
 		RunE: func(c *cobra.Command, _ []string) error { return sh.status(c.Context(), only) },
 	}
 	c.Flags().StringVar(&only, "org", "", "only this organisation's `id`")

@@ -49,7 +49,7 @@ func (sh *shell) versionCommand() *cobra.Command {
 		Long:  "Print the version, the commit it was built from, and the Go release and platform.",
 		Example: `  anechoic version
   anechoic version --json`,
-		Args: cobra.NoArgs,
+		Args: arguments(""),
 		RunE: func(*cobra.Command, []string) error {
 			b := thisBuild()
 			if sh.asJSON {

@@ -3,7 +3,6 @@ package config
 import (
 	"crypto/tls"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -187,10 +186,8 @@ func (c *checker) screening(t *screeningTable) Screening {
 
 func (c *checker) log(t *logTable) Log {
 	l := Log{Format: c.choice("log.format", t.Format, FormatJSON, FormatText)}
-	if err := l.Level.UnmarshalText([]byte(t.Level)); err != nil {
-		c.refuse("log.level", `"debug", "info", "warn" or "error"`, "%q is no level", t.Level)
-		l.Level = slog.LevelInfo
-	}
+	c.choice("log.level", t.Level, "debug", "info", "warn", "error")
+	_ = l.Level.UnmarshalText([]byte(t.Level)) // those four it knows
 	return l
 }
 
@@ -307,7 +304,7 @@ func (c *checker) addresses(where string, list []string) (addresses []netip.Addr
 
 func (c *checker) choice(where, s string, choices ...string) string {
 	if !slices.Contains(choices, s) {
-		c.refuse(where, `"`+strings.Join(choices, `" or "`)+`"`, "%q is none of the choices", s)
+		c.refuse(where, `one of "`+strings.Join(choices, `", "`)+`"`, "%q is none of the choices", s)
 	}
 	return s
 }

@@ -154,19 +154,29 @@ const maxFile = 8 << 20
 // Load reads and checks a configuration. With a problem the Config must not be
 // used.
 func Load(path string) (Config, []org.Problem) {
+	c, _, problems := load(path)
+	return c, problems
+}
+
+func load(path string) (Config, *document.Document, []org.Problem) {
 	info, err := os.Stat(path)
 	if err == nil && info.Size() > maxFile {
-		return Config{}, []org.Problem{{File: path, Message: "the configuration is larger than 8 MiB", Hint: "name the right file"}}
+		return Config{}, nil, []org.Problem{{File: path, Message: "the configuration is larger than 8 MiB", Hint: "name the right file"}}
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return Config{}, []org.Problem{{File: path, Message: "the configuration cannot be read: " + err.Error(), Hint: "name the file with --config"}}
+		return Config{}, nil, []org.Problem{{File: path, Message: "the configuration cannot be read: " + err.Error(), Hint: "name the file with --config"}}
 	}
-	return Parse(path, data)
+	return parse(path, data)
 }
 
 // Parse is Load for a text; path says what the file's relative paths start from.
 func Parse(path string, data []byte) (Config, []org.Problem) {
+	c, _, problems := parse(path, data)
+	return c, problems
+}
+
+func parse(path string, data []byte) (Config, *document.Document, []org.Problem) {
 	f := defaults()
 	text, problems := document.Decode(path, data, &f)
 	f.defaultLists()
@@ -177,7 +187,7 @@ func Parse(path string, data []byte) (Config, []org.Problem) {
 		problems = append(problems, text.Place(c.problems)...)
 	}
 	document.Sort(problems)
-	return config, problems
+	return config, text, problems
 }
 
 // Validate reads a configuration and its registry and tells everything that is
@@ -189,7 +199,7 @@ func Validate(path string) (Config, *org.Directory, []org.Problem, []org.Finding
 // Reload is Validate for a server: the Directory has the generation it wants. It
 // is nil while there is a problem.
 func Reload(path string, generation uint64, now time.Time) (Config, *org.Directory, []org.Problem, []org.Finding) {
-	c, problems := Load(path)
+	c, text, problems := load(path)
 	if c.Registry == "" {
 		return c, nil, problems, nil
 	}
@@ -197,7 +207,7 @@ func Reload(path string, generation uint64, now time.Time) (Config, *org.Directo
 	dir, more, findings := org.Build(reg, c.OrgProviders(), c.Egress(), generation, now)
 	problems = append(problems, more...)
 	if dir != nil {
-		problems = append(problems, c.inboundEgress(path, dir)...)
+		problems = append(problems, text.Place(c.inboundEgress(dir))...)
 		findings = append(findings, c.findings(dir)...)
 	}
 	if len(problems) > 0 {
@@ -222,7 +232,7 @@ func (c Config) OrgProviders() org.Providers {
 // inboundEgress refuses an empty inbound.bind where it would matter: inbound mail
 // would leave from the addresses of the ordinary egress, which are in SPF records
 // of organisations here (ARCHITECTURE 2, third invariant).
-func (c Config) inboundEgress(path string, dir *org.Directory) []org.Problem {
+func (c Config) inboundEgress(dir *org.Directory) []org.Problem {
 	if len(c.Inbound.Bind) > 0 {
 		return nil
 	}
@@ -232,7 +242,7 @@ func (c Config) inboundEgress(path string, dir *org.Directory) []org.Problem {
 		}
 		for _, in := range o.Inbound {
 			if !isLoopback(in.DeliverTo) {
-				return []org.Problem{{File: path, Where: "inbound.bind",
+				return []org.Problem{{Where: "inbound.bind",
 					Message: "organisation " + string(o.ID) + " sends and receives here, and inbound mail for " + in.DeliverTo + " has no egress address of its own",
 					Hint:    "set inbound.bind to addresses that are in no organisation's SPF record"}}
 			}

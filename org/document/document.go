@@ -180,11 +180,16 @@ func (d *Document) blank(passages ...span) {
 	}
 }
 
-// resume finds the next line that begins like a key or a table's header.
-var resume = regexp.MustCompile(`\n[ \t]*(\[[\[A-Za-z0-9_" -]|[A-Za-z0-9_-]+[ \t]*=)`)
+// resume finds the next line that begins like a key or a table's header;
+// resumeTable the next header.
+var (
+	resume      = regexp.MustCompile(`\n[ \t]*(\[[\[A-Za-z0-9_" -]|[A-Za-z0-9_-]+[ \t]*=)`)
+	resumeTable = regexp.MustCompile(`\n[ \t]*\[[\[A-Za-z0-9_" -]`)
+)
 
 // blankSyntaxErrors takes out what is not TOML: from the end of the last
 // expression that was right to the next line that looks like the start of one.
+// After a header that is wrong nobody knows whose the keys are: they go with it.
 func (d *Document) blankSyntaxErrors() (problems []Problem) {
 	last := -1
 	for {
@@ -195,7 +200,11 @@ func (d *Document) blankSyntaxErrors() (problems []Problem) {
 		d.broken = true
 		problems = append(problems, d.problem(fault.from, "", fault.message, fault.hint))
 		end, again := len(d.clean), fault.from == last
-		if at := resume.FindIndex(d.clean[fault.from:]); at != nil && len(problems) < maxFaults && !again {
+		next := resume
+		if rest := bytes.TrimLeft(d.clean[good:], " \t\r\n"); len(rest) > 0 && rest[0] == '[' {
+			next = resumeTable
+		}
+		if at := next.FindIndex(d.clean[fault.from:]); at != nil && len(problems) < maxFaults && !again {
 			end = fault.from + at[0]
 		}
 		last = fault.from

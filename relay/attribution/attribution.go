@@ -190,7 +190,7 @@ func proveCredential(dir *org.Directory, ev *Evidence, c claim) (Proof, *mail.Re
 		return Proof{}, mail.ForwardedMail.Because("source %s (%s) sent a message that shows it was forwarded", s.ID, s.Role)
 	}
 	return Proof{content{
-		Organisation: s.Organisation, Source: s.ID, Principal: PrincipalOfUser(s.Username),
+		Organisation: s.Organisation, Source: s.ID, Username: s.Username,
 		Origin: Hosted, Methods: c.methods, Generation: dir.Generation(),
 	}}, nil
 }
@@ -213,15 +213,10 @@ func proveTenant(dir *org.Directory, ev *Evidence, c claim, now time.Time) (Proo
 		return Proof{}, mail.ForwardedMail.Because("source %s of %s: origin class forwarded (AuthAs %q, entity %q)", s.ID, s.Organisation, ev.Header.AuthAs.Value, ev.Header.Entity.Value)
 	}
 	return Proof{content{
-		Organisation: s.Organisation, Source: s.ID, Principal: PrincipalOfTenant(tenant),
-		Origin: origin, Methods: c.methods | second, Tenant: tenant,
+		Organisation: s.Organisation, Source: s.ID, Origin: origin, Methods: c.methods | second, Tenant: tenant,
 		Originator: ev.Header.Originator.Value, Generation: dir.Generation(),
 	}}, nil
 }
-
-// PrincipalOfUser and PrincipalOfTenant name what limits count.
-func PrincipalOfUser(username string) string { return "credential:" + username }
-func PrincipalOfTenant(tenant string) string { return "tenant:" + tenant }
 
 // secondProof is the independent proof beside the tenant id; 0 if there is none.
 func secondProof(dir *org.Directory, ev *Evidence, s *org.Source) Methods {

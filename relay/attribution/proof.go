@@ -62,7 +62,7 @@ type Proof struct {
 type content struct {
 	Organisation org.ID  `json:"org"`
 	Source       string  `json:"source"`
-	Principal    string  `json:"principal"`
+	Username     string  `json:"username,omitempty"` // of a credential
 	Origin       Origin  `json:"origin"`
 	Methods      Methods `json:"methods"`
 	Tenant       string  `json:"tenant,omitempty"`
@@ -78,7 +78,15 @@ func (p Proof) Organisation() org.ID { return p.c.Organisation }
 func (p Proof) Source() string       { return p.c.Source }
 
 // Principal is what limits count: "credential:<username>" or "tenant:<guid>".
-func (p Proof) Principal() string { return p.c.Principal }
+func (p Proof) Principal() string {
+	if p.c.Username != "" {
+		return "credential:" + p.c.Username
+	}
+	return "tenant:" + p.c.Tenant
+}
+
+// Username is the credential's, empty for other sources.
+func (p Proof) Username() string { return p.c.Username }
 
 // Origin is the origin class.
 func (p Proof) Origin() Origin { return p.c.Origin }

@@ -2,6 +2,7 @@ package custody
 
 import (
 	"context"
+	"crypto/hmac"
 	"errors"
 	"fmt"
 	"sync"
@@ -23,6 +24,9 @@ func OpenQueue(ctx context.Context, engine Engine, opts Options) (*Queue, error)
 	q := &Queue{engine: engine, opts: opts, seals: newSealer(opts.SealKey), wake: make(chan struct{}, 1), steering: make(chan struct{}, 1), index: newIndex()}
 	q.idle = sync.NewCond(&q.mu)
 	q.steering <- struct{}{}
+	if err := q.checkKey(ctx); err != nil {
+		return nil, fmt.Errorf("custody: open the queue: %w", err)
+	}
 	o := opening{q: q, lost: map[mail.ID]bool{}}
 	for _, step := range []func(context.Context) error{o.readAside, o.readMessages, o.readRecipients, o.finish} {
 		if err := step(ctx); err != nil {
@@ -31,6 +35,25 @@ func OpenQueue(ctx context.Context, engine Engine, opts Options) (*Queue, error)
 	}
 	q.wakeUp()
 	return q, nil
+}
+
+// keyCheck is where the queue's seal key is proven: the value is an HMAC with it.
+const keyCheck = "queue/key"
+
+// checkKey refuses another key than the one the queue was made with. Without
+// this a lost key would set every message aside.
+func (q *Queue) checkKey(ctx context.Context) error {
+	want := authenticate(q.opts.SealKey, []byte("anechoic custody key check"))
+	stored, err := q.engine.Get(ctx, keyCheck)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return q.engine.Commit(ctx, &Batch{Put: []Record{{Key: keyCheck, Value: want}}})
+	case err != nil:
+		return err
+	case !hmac.Equal(stored, want):
+		return fmt.Errorf("%w: put the key back that belongs to this data directory", ErrSealKey)
+	}
+	return nil
 }
 
 // opening is what OpenQueue found on the way.

@@ -39,6 +39,9 @@ var ErrSetAside = errors.New("set aside")
 // ErrNoLease says that a lease was settled before.
 var ErrNoLease = errors.New("lease is over")
 
+// ErrSealKey says that a queue was made with another seal key.
+var ErrSealKey = errors.New("seal key is not the one the queue was sealed with")
+
 // Defaults of Options. RFC 5321 section 4.5.4.1: retries at least 30 minutes
 // apart after the first ones, given up after four to five days.
 var defaultRetryAfter = []time.Duration{5 * time.Minute, 10 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour, 4 * time.Hour}

@@ -19,7 +19,7 @@ type board struct {
 	mu      sync.Mutex // guards what follows
 	leases  int
 	workers int
-	domains map[mail.Domain]*place
+	domains map[mail.Domain]int // leases of each
 	sites   map[string]*site
 	short   []*site                // have something ready and no worker for it, in turn
 	known   map[mail.Domain]string // where domains led lately, without leases here too
@@ -31,9 +31,6 @@ type task struct {
 	route Route
 	end   *Result // instead of a route
 }
-
-// place is a domain with leases on the board.
-type place struct{ leases int }
 
 // maxKnown bounds the memory for where domains lead.
 const maxKnown = 10_000
@@ -49,7 +46,7 @@ type site struct {
 func (b *board) open(perSite, maxWorkers, maxLeases int) {
 	b.perSite, b.maxWorkers, b.maxLeases = perSite, maxWorkers, maxLeases
 	b.freed = make(chan struct{}, 1)
-	b.domains, b.sites = make(map[mail.Domain]*place), make(map[string]*site)
+	b.domains, b.sites = make(map[mail.Domain]int), make(map[string]*site)
 	b.known = make(map[mail.Domain]string)
 }
 
@@ -65,17 +62,22 @@ func (b *board) room() int {
 	return free
 }
 
-// full says that a domain, or the site where it led lately, has enough leases
-// here: what can be attempted at a time, and as many in wait. The queue asks
-// before it gives a lease.
-func (b *board) full(d mail.Domain) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if p := b.domains[d]; p != nil && p.leases >= 2*b.perSite {
-		return true
+// picker gives the function that the queue asks, before each lease of one batch,
+// whether a domain is to be passed over: it, or the site where it led lately, has
+// as many leases here as can be attempted at a time, and as many in wait.
+func (b *board) picker() (skip func(mail.Domain) bool) {
+	domains, sites := make(map[mail.Domain]int), make(map[*site]int) // of this batch
+	return func(d mail.Domain) bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		s := b.sites[b.known[d]]
+		if b.domains[d]+domains[d] >= 2*b.perSite || s != nil && len(s.ready)+sites[s] >= 2*b.perSite {
+			return true
+		}
+		domains[d]++
+		sites[s]++
+		return false
 	}
-	s := b.sites[b.known[d]]
-	return s != nil && len(s.ready) >= 2*b.perSite
 }
 
 // admit counts leases that were taken.
@@ -84,12 +86,7 @@ func (b *board) admit(leases []*custody.Lease) {
 	defer b.mu.Unlock()
 	b.leases += len(leases)
 	for _, l := range leases {
-		p := b.domains[l.Domain]
-		if p == nil {
-			p = &place{}
-			b.domains[l.Domain] = p
-		}
-		p.leases++
+		b.domains[l.Domain]++
 	}
 }
 
@@ -97,9 +94,7 @@ func (b *board) admit(leases []*custody.Lease) {
 func (b *board) release(l *custody.Lease) {
 	b.mu.Lock()
 	b.leases--
-	if p := b.domains[l.Domain]; p.leases > 1 {
-		p.leases--
-	} else {
+	if b.domains[l.Domain]--; b.domains[l.Domain] == 0 {
 		delete(b.domains, l.Domain)
 	}
 	b.mu.Unlock()

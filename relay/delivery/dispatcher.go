@@ -162,7 +162,7 @@ func (d *Dispatcher) lease(leasing, attempting context.Context) (leased bool, er
 	if want == 0 {
 		return false, nil
 	}
-	leases, err := d.Queue.Lease(leasing, time.Now(), min(want, leaseBatch), d.board.full)
+	leases, err := d.Queue.Lease(leasing, time.Now(), min(want, leaseBatch), d.board.picker())
 	if err != nil && leasing.Err() == nil {
 		d.logError(leasing, "leases could not be taken", "", err)
 	}

@@ -67,7 +67,7 @@ func stillAuthorised(dir *org.Directory, proof attribution.Proof) (*org.Source, 
 		return nil, mail.TenantNotAuthorized.Because("source %s of %s is gone", proof.Source(), proof.Organisation())
 	case proof.Tenant() != "" && !slices.Contains(source.TenantIDs, proof.Tenant()):
 		return nil, mail.TenantNotAuthorized.Because("tenant %s is no longer source %s of %s", proof.Tenant(), source.ID, source.Organisation)
-	case proof.Tenant() == "" && proof.Principal() != attribution.PrincipalOfUser(source.Username):
+	case proof.Username() != source.Username:
 		return nil, mail.RelayDenied.Because("the credential of source %s of %s has changed", source.ID, source.Organisation)
 	}
 	return source, nil

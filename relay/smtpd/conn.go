@@ -105,7 +105,6 @@ func (c *conn) open() bool {
 // the peer is. What was read behind it is the peer's.
 func (c *conn) readProxy() bool {
 	c.session.Balancer = c.session.Peer
-	c.linger = true
 	if !trusted(c.server.ProxyFrom, c.session.Balancer.Addr()) {
 		return c.refuseFreely(mail.ProxyHeaderMissing.Because("%s is not one of the trusted balancers", c.session.Balancer.Addr()))
 	}
@@ -119,7 +118,6 @@ func (c *conn) readProxy() bool {
 	}
 	behind, _ := r.Peek(r.Buffered())
 	c.wire.w = copy(c.wire.buf, behind)
-	c.linger = false
 	c.session.BalancerItself = p.itself
 	if !p.itself {
 		c.session.Peer, c.session.Local = p.peer, p.local
@@ -385,8 +383,10 @@ func (c *conn) answer(r *mail.Refusal, id mail.ID) bool {
 	if c.session.Mode == ImplicitTLS && c.session.TLS == nil && r.Code() != mail.ImplicitTLSExpected.Code() {
 		return false
 	}
-	if reason := r.Reason(); r.Closes() && reason != mail.ReasonShuttingDown && reason != mail.ReasonTimeout {
-		c.linger = true
+	switch r.Reason() {
+	case mail.ReasonShuttingDown, mail.ReasonTimeout, mail.ReasonTooManyConnections: // the peer is silent, or one too many to wait for
+	default:
+		c.linger = c.linger || r.Closes()
 	}
 	return c.reply(r.Line(id)) && !r.Closes()
 }

@@ -44,6 +44,7 @@ const (
 //	unkept@…   as a recipient: Data refuses
 type recorder struct {
 	mu       sync.Mutex
+	queue    queue
 	mails    int
 	rcpts    int
 	messages []keptMessage
@@ -108,15 +109,18 @@ func (h *recorder) Data(ctx context.Context, t *Transaction, m *Received) (custo
 			return custody.Receipt{}, mail.Internal
 		}
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	switch {
 	case m.HeaderErr != nil:
 		return custody.Receipt{}, mail.HeaderSyntax.Because("%v", m.HeaderErr)
 	case rcptIs(t, "nothing"):
 		return custody.Receipt{}, nil
 	case rcptIs(t, "other"):
-		return receiptFor(&Transaction{ID: mail.NewID(time.Now())}), nil
+		return h.keep(t, mail.NewID(time.Now()))
 	case rcptIs(t, "unkept"):
-		return receiptFor(t), mail.CustodyFailed
+		receipt, _ := h.keep(t, t.ID)
+		return receipt, mail.CustodyFailed
 	case rcptIs(t, "bomb"):
 		panic("the handler's fault")
 	}
@@ -124,13 +128,19 @@ func (h *recorder) Data(ctx context.Context, t *Transaction, m *Received) (custo
 	if err != nil {
 		return custody.Receipt{}, mail.Internal.Because("%v", err)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.messages = append(h.messages, keptMessage{
 		id: t.ID, session: *t.Session, envelope: t.Envelope, header: bytes.Clone(m.RawHeader), headerErr: m.HeaderErr,
 		body: body, hashes: m.Hashes, size: m.Size,
 	})
-	return receiptFor(t), nil
+	return h.keep(t, t.ID)
+}
+
+func (h *recorder) keep(t *Transaction, id mail.ID) (custody.Receipt, *mail.Refusal) {
+	receipt, err := h.queue.keep(t, id)
+	if err != nil {
+		return receipt, mail.Internal.Because("%v", err)
+	}
+	return receipt, nil
 }
 
 func rcptIs(t *Transaction, local string) bool {
@@ -314,11 +324,11 @@ func stuff(content string) string {
 	return b.String() + ".\r\n"
 }
 
-// discarder is a Handler that accepts everything and does nothing with it.
+// discarder is a Handler that accepts everything but the message.
 type discarder struct{}
 
 func (discarder) Mail(context.Context, *Transaction) *mail.Refusal                 { return nil }
 func (discarder) Rcpt(context.Context, *Transaction, mail.Recipient) *mail.Refusal { return nil }
-func (discarder) Data(_ context.Context, t *Transaction, _ *Received) (custody.Receipt, *mail.Refusal) {
-	return receiptFor(t), nil
+func (discarder) Data(context.Context, *Transaction, *Received) (custody.Receipt, *mail.Refusal) {
+	return custody.Receipt{}, mail.RelayDenied
 }

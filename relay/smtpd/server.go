@@ -80,7 +80,8 @@ type Server struct {
 	SpoolThreshold int64  // octets of a body kept in memory
 
 	// Refused is told of every refusal the server makes itself: the transaction is
-	// nil outside of one, the id is the one in the reply. It may be nil.
+	// nil outside of one, the id is the one in the reply. It is called from the
+	// goroutines of the sessions and may be nil.
 	Refused func(s *Session, t *Transaction, id mail.ID, r *mail.Refusal)
 	Log     *slog.Logger // nil: silent
 

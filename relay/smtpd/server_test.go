@@ -2,12 +2,16 @@ package smtpd
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,11 +20,16 @@ import (
 // bubble runs a test in a synctest bubble with a server over pipes.
 func bubble(t *testing.T, h Handler, test func(t *testing.T, s *Server, listener *pipes)) {
 	t.Helper()
+	bubbleOf(t, Plain, h, test)
+}
+
+func bubbleOf(t *testing.T, mode Mode, h Handler, test func(t *testing.T, s *Server, listener *pipes)) {
+	t.Helper()
 	certificate() // made outside: it is shared
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(h)
 		listener := newPipes()
-		serveUntilEnd(t, s, listener, Plain)
+		serveUntilEnd(t, s, listener, mode)
 		test(t, s, listener)
 	})
 }
@@ -105,21 +114,27 @@ func TestSlowDataIsClosed(t *testing.T) {
 	}
 }
 
+// Deadlines pass between the windows; reads are taken up again, with TLS too.
 func TestSteadyDataMayTakeLong(t *testing.T) {
-	h := &recorder{}
-	bubble(t, h, func(t *testing.T, _ *Server, listener *pipes) {
-		c := hello(t, listener)
-		c.begin("a@a.example")
-		c.write("Subject: x\r\n\r\n")
-		for range 30 * 60 {
-			time.Sleep(time.Second)
-			c.write(strings.Repeat("y", 200) + "\r\n")
-		}
-		c.write(".\r\n")
-		c.expect("250")
-	})
-	if len(h.kept()) != 1 || h.kept()[0].size != int64(len("Subject: x\r\n\r\n")+30*60*202) {
-		t.Errorf("%d kept", len(h.kept()))
+	for _, mode := range []Mode{Plain, ImplicitTLS} {
+		t.Run(mode.String(), func(t *testing.T) {
+			h := &recorder{}
+			bubbleOf(t, mode, h, func(t *testing.T, _ *Server, listener *pipes) {
+				c := open(t, listener, mode)
+				_ = c.conn.SetDeadline(time.Time{})
+				c.write("Subject: x\r\n\r\n")
+				for range 30 * 60 {
+					time.Sleep(time.Second)
+					c.write(strings.Repeat("y", 200) + "\r\n")
+				}
+				c.write(".\r\n")
+				c.expect("250")
+				_ = c.conn.Close()
+			})
+			if len(h.kept()) != 1 || h.kept()[0].size != int64(len("Subject: x\r\n\r\n")+30*60*202) {
+				t.Errorf("%d kept", len(h.kept()))
+			}
+		})
 	}
 }
 
@@ -339,5 +354,68 @@ func TestCountersAddUp(t *testing.T) {
 	c := &s.Counters
 	if c.Connections.Load() != 1 || c.Open.Load() != 0 || c.Transactions.Load() != 1 || c.Kept.Load() != 1 || c.Refused.Load() != 2 {
 		t.Errorf("%d %d %d %d %d", c.Connections.Load(), c.Open.Load(), c.Transactions.Load(), c.Kept.Load(), c.Refused.Load())
+	}
+}
+
+func TestTLSIsNeverWeakerThanTheServerInsists(t *testing.T) {
+	s := newServer(&recorder{})
+	s.TLS.MinVersion = tls.VersionTLS10
+	if c := s.tlsConfig(); c.MinVersion != tls.VersionTLS12 || !c.SessionTicketsDisabled {
+		t.Errorf("version %#x, tickets off %v", c.MinVersion, c.SessionTicketsDisabled)
+	}
+	s.TLS.MinVersion, s.TLS.ClientAuth = tls.VersionTLS13, tls.NoClientCert
+	if c := s.tlsConfig(); c.MinVersion != tls.VersionTLS13 || c.SessionTicketsDisabled {
+		t.Errorf("version %#x, tickets off %v", c.MinVersion, c.SessionTicketsDisabled)
+	}
+}
+
+// Many clients at once, each with its own messages, over real sockets.
+func TestManyClientsAtOnce(t *testing.T) {
+	const clients, messages = 20, 20
+	h := &recorder{}
+	s := newServer(h)
+	address := start(t, s, Plain)
+	var all sync.WaitGroup
+	for n := range clients {
+		all.Go(func() { sendMany(t, address, n, messages) })
+	}
+	all.Wait()
+	seen := map[string]bool{}
+	for _, m := range h.kept() {
+		if from := m.envelope.From.String() + "\r\n"; !bytes.HasSuffix(m.body, []byte(from)) || len(m.body) != 20000+len(from) {
+			t.Errorf("the message of %q ends in another's", from)
+		}
+		seen[m.envelope.From.String()] = true
+	}
+	if len(seen) != clients*messages || len(h.kept()) != clients*messages {
+		t.Errorf("%d kept of %d senders", len(h.kept()), len(seen))
+	}
+}
+
+func sendMany(t *testing.T, address string, client, messages int) {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	say := func(text, last string) bool {
+		_, err := io.WriteString(conn, text)
+		for err == nil {
+			var line string
+			if line, err = r.ReadString('\n'); strings.HasPrefix(line, last) {
+				return true
+			}
+		}
+		t.Errorf("no %q after %.60q: %v", last, text, err)
+		return false
+	}
+	body := strings.Repeat(strings.Repeat("x", 78)+"\r\n", 250)
+	ok := say("EHLO a\r\n", "250 ")
+	for n := 0; ok && n < messages; n++ {
+		from := fmt.Sprintf("a%d-%d@a.example", client, n)
+		ok = say("MAIL FROM:<"+from+">\r\nRCPT TO:<b@b.example>\r\nDATA\r\n", "354 ") &&
+			say(stuff("Subject: x\r\n\r\n"+body+from+"\r\n"), "250 2.0.0 Kept")
 	}
 }

@@ -148,7 +148,7 @@ func (c *conn) data(ctx context.Context, args string) bool {
 
 // handOver gives the message to the Handler. Only a receipt is a 250.
 func (c *conn) handOver(ctx context.Context, m *Received) bool {
-	defer m.Body.Close() //nolint:errcheck // a temporary file without a name
+	defer func() { _ = m.Body.Close() }() // at most a file without a name
 	t := c.tx
 	receipt, r := c.server.Handler.Data(ctx, t, m)
 	switch {

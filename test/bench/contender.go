@@ -1,0 +1,219 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"anechoic/org"
+)
+
+// contender is a relay to be measured.
+type contender struct {
+	name  string
+	terms Terms
+	load  []string // what the generator needs to be let in
+	start func(ctx context.Context) (running, error)
+}
+
+// running is a relay that takes mail. The caller stops it.
+type running struct {
+	addr string
+	pids string // roots of its process trees, with commas
+	stop func() error
+}
+
+// The generator's way in: a credential over TLS.
+const (
+	username = "application@bench"
+	password = "bench-password-of-no-use"
+)
+
+var credentialOverTLS = []string{"-starttls", "-auth", username + ":" + password}
+
+// ourselves is this project's relay: `anechoic serve`, as it is shipped.
+func ourselves(g *ground) contender {
+	return contender{
+		name: "Anechoic", load: credentialOverTLS,
+		terms: Terms{
+			Source: "credential, over TLS (STARTTLS, AUTH PLAIN)", Fsync: "yes, before each 250 (group commit)",
+			DKIM: "rsa-sha256, 2048 bits, relaxed/relaxed", Signer: "Go crypto/rsa, no cgo", TLSOut: "none: the sink offers none",
+		},
+		start: func(ctx context.Context) (running, error) {
+			return startRelay(ctx, g, g.path("anechoic"), "serve", "--config")
+		},
+	}
+}
+
+// startRelay writes a fresh node and runs a command on its configuration file,
+// until its ready line.
+func startRelay(ctx context.Context, g *ground, program string, args ...string) (running, error) {
+	dir, err := os.MkdirTemp(g.work, "relay-")
+	if err != nil {
+		return running{}, err
+	}
+	file, err := writeNode(g, dir)
+	if err != nil {
+		return running{}, err
+	}
+	c := raised(context.WithoutCancel(ctx), dir, program, append(args, file)...)
+	c.Env = append(os.Environ(), "TMPDIR="+dir)
+	stdout, err := c.StdoutPipe()
+	if err != nil {
+		return running{}, err
+	}
+	if err := c.Start(); err != nil {
+		return running{}, err
+	}
+	stop := func() error {
+		err := errors.Join(c.Process.Signal(syscall.SIGTERM), c.Wait())
+		if err != nil {
+			err = c.failed(err)
+		}
+		return errors.Join(err, os.RemoveAll(filepath.Join(dir, "data")))
+	}
+	var ready struct {
+		SMTP []string `json:"smtp"`
+	}
+	line, err := bufio.NewReader(stdout).ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(line, &ready)
+	}
+	if err != nil || len(ready.SMTP) == 0 {
+		return running{}, errors.Join(fmt.Errorf("no ready line: %w", err), stop())
+	}
+	return running{addr: ready.SMTP[0], pids: strconv.Itoa(c.Process.Pid), stop: stop}, nil
+}
+
+// writeNode writes configuration, registry and key of a node with one
+// organisation, one domain and one credential. Whatever the bench does not need
+// is as it is by default.
+func writeNode(g *ground, dir string) (file string, err error) {
+	key, err := os.ReadFile(g.path("dkim.key"))
+	if err != nil {
+		return "", err
+	}
+	config := fmt.Sprintf(`hostname = "relay.example.org"
+data_dir = "data"
+registry = "registry.toml"
+[smtp]
+listen = ["127.0.0.1:0"]
+max_connections_per_peer = 2000   # the generator is one peer
+[dns]
+servers = [%q]
+[delivery]
+smart_host = %q
+[console]
+listen = ""
+[operations]
+listen = ""
+[log]
+level = "warn"
+`, g.dns.Addr(), portText(g.sinkPort))
+	registry := fmt.Sprintf(`[[organisation]]
+id = "bench"
+name = "Bench"
+security_contact = "security@%[1]s"
+  [[organisation.domain]]
+  name = %[1]q
+  dkim = [ { selector = %[2]q, algorithm = "rsa-2048", key_file = "dkim.pem" } ]
+  [[organisation.source]]
+  id = "bench-application"
+  kind = "credential"
+  role = "application"
+  username = %[3]q
+  password = { argon2id = %[4]q }
+  from = [%[5]q]
+`, senderDomain, selector, username, org.HashPassword([]byte(password)), sender)
+	file = filepath.Join(dir, "relay.toml")
+	return file, errors.Join(
+		os.WriteFile(filepath.Join(dir, "dkim.pem"), key, 0o600),
+		os.WriteFile(filepath.Join(dir, "registry.toml"), []byte(registry), 0o600),
+		os.WriteFile(file, []byte(config), 0o600))
+}
+
+// postfixPort is where the peer's configuration listens.
+const postfixPort = 2525
+
+// postfix is Postfix with OpenDKIM as a milter, tuned for one fast next hop.
+func postfix(g *ground) contender {
+	return contender{
+		name: "Postfix + OpenDKIM",
+		terms: Terms{
+			Source: "address, without TLS (mynetworks)", Fsync: "yes, before each 250",
+			DKIM: "rsa-sha256, 2048 bits, relaxed/relaxed", Signer: "OpenDKIM, libcrypto", TLSOut: "none",
+		},
+		start: func(ctx context.Context) (running, error) { return startPostfix(ctx, g) },
+	}
+}
+
+func startPostfix(ctx context.Context, g *ground) (running, error) {
+	if c, err := net.Dial("tcp", portText(postfixPort)); err == nil {
+		return running{}, errors.Join(fmt.Errorf("something listens on %s already, where Postfix is to: stop it, or use -alone", portText(postfixPort)), c.Close())
+	}
+	script := func(verb string) call {
+		c := raised(context.WithoutCancel(ctx), g.work, filepath.Join(g.peers, "peers", "postfix.sh"), verb, "opendkim")
+		c.Env = append(os.Environ(), "WORK="+g.work, "MB="+g.path("mailbench"), "OUT_PORT="+strconv.Itoa(g.sinkPort))
+		return c
+	}
+	stop := func() error {
+		return errors.Join(script("stop").run(), waitClosed(portText(postfixPort)), os.RemoveAll(g.path("postfix")))
+	}
+	out, err := toFile(script("start"), g.path("postfix.pids"))
+	if err != nil {
+		return running{}, errors.Join(err, stop())
+	}
+	return running{addr: portText(postfixPort), pids: strings.TrimSpace(string(out)), stop: stop}, nil
+}
+
+// toFile runs a script that leaves daemons behind: they keep its output open, so
+// it goes into a file, not into a pipe that would never end.
+func toFile(c call, name string) ([]byte, error) {
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	c.Stdout, c.Stderr = f, nil
+	if err := c.Run(); err != nil {
+		said, _ := os.ReadFile(name)
+		return nil, fmt.Errorf("%s: %w: %s", strings.Join(c.Args, " "), err, said)
+	}
+	return os.ReadFile(name)
+}
+
+// waitClosed waits until nothing listens at addr.
+func waitClosed(addr string) error {
+	for range 100 {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			return nil
+		}
+		_ = c.Close()
+		time.Sleep(100 * time.Millisecond)
+	}
+	return fmt.Errorf("%s is still open after its server was stopped", addr)
+}
+
+// postfixMissing says why the peer cannot run, or nothing.
+func postfixMissing() string {
+	if os.Geteuid() != 0 {
+		return "Postfix starts only as root"
+	}
+	for _, program := range []string{"postfix", "opendkim", "bash", "nice"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return program + " is not installed (Debian: apt-get install postfix opendkim)"
+		}
+	}
+	return ""
+}
