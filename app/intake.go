@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net/netip"
 	"slices"
@@ -60,7 +61,7 @@ func (in *intake) judgeRecipient(tx *smtpd.Transaction, rcpt mail.Recipient) *ma
 	if session.BalancerItself {
 		return mail.RelayDenied.Because("the balancer %s speaks for itself", session.Balancer)
 	}
-	return attribution.AtRecipient(dir, session.Peer.Addr(), session.TLS != nil, session.Username)
+	return attribution.AtRecipient(dir, session.Peer.Addr(), session.TLS != nil, session.Username, clientKey(session, time.Now()))
 }
 
 // Data implements smtpd.Handler: it tells the ledger what became of the message
@@ -142,20 +143,44 @@ func hasSpacedStamp(raw []byte) bool {
 func (in *intake) evidence(ctx context.Context, dir *org.Directory, tx *smtpd.Transaction, r *smtpd.Received, o mail.Originators, now time.Time) attribution.Evidence {
 	session := tx.Session
 	ev := attribution.Evidence{
-		Peer: session.Peer.Addr(), TLS: session.TLS != nil, Username: session.Username,
+		Peer: session.Peer.Addr(), TLS: session.TLS != nil, Username: session.Username, ClientKey: clientKey(session, now),
 		From: o.From.Address.Domain(), Header: attribution.ReadHeader(dir, r.Header),
 	}
 	if session.BalancerItself {
 		ev.Peer = netip.Addr{}
 	}
-	if !dir.Providers().Microsoft365.Contains(ev.Peer) {
-		return ev
+	providers := dir.Providers()
+	wanted := providers.Google.Contains(ev.Peer)
+	if providers.Microsoft365.Contains(ev.Peer) {
+		ev.PeerName = confirmPeer(ctx, in.resolver, ev.Peer)
+		s, ok := dir.Tenant(strings.ToLower(ev.Header.TenantID.Value))
+		wanted = wanted || ok && s.RequireDKIM
 	}
-	ev.PeerName = confirmPeer(ctx, in.resolver, ev.Peer)
-	if s, ok := dir.Tenant(strings.ToLower(ev.Header.TenantID.Value)); ok && s.RequireDKIM {
+	if wanted {
 		ev.Signatures, ev.SignaturesFailed = in.verified(ctx, r, now)
 	}
 	return ev
+}
+
+// clientKey is the key of the client's certificate. The handshake proved that the
+// client has it; who issued the certificate says nothing here.
+func clientKey(s *smtpd.Session, now time.Time) attribution.ClientKey {
+	if s.TLS == nil || len(s.TLS.PeerCertificates) == 0 {
+		return attribution.ClientKey{}
+	}
+	leaf := s.TLS.PeerCertificates[0]
+	return attribution.ClientKey{
+		SPKI: sha256.Sum256(leaf.RawSubjectPublicKeyInfo), Present: true,
+		Expired: now.Before(leaf.NotBefore) || now.After(leaf.NotAfter),
+	}
+}
+
+// hasCertificate is smtpd.Server's CertificateSource: a certificate of a source
+// stands for AUTH on the submission port.
+func (in *intake) hasCertificate(s *smtpd.Session) bool {
+	key := clientKey(s, time.Now())
+	_, known := in.directory.Load().ClientKey(key.SPKI)
+	return key.Present && !key.Expired && known
 }
 
 // verified gives the DKIM signatures of a message that hold, with where their key
@@ -173,7 +198,7 @@ func (in *intake) verified(ctx context.Context, r *smtpd.Received, now time.Time
 			failed = true
 			continue
 		}
-		s := attribution.Signature{Domain: result.Domain, Selector: result.Selector}
+		s := attribution.Signature{Domain: result.Domain, Selector: result.Selector, Signed: result.Signed}
 		if len(alias.Records) == 1 {
 			s.Alias = alias.Records[0]
 		}

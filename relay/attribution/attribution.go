@@ -1,7 +1,7 @@
 // Package attribution decides whose a message is: evidence in, one Proof out, or
 // the reason there is none.
 //
-//	Evidence ─► claims: credential, tenant ─► they agree ─► second proof ─► origin class ─► Proof
+//	Evidence ─► claims: credential, certificate, tenant, workspace, address ─► they agree ─► second proof ─► origin class ─► Proof
 //
 // It is pure: no connection, no clock of its own, no look-up. Checks run in a
 // fixed order, so that a reply never tells which of several proofs was right.
@@ -10,12 +10,13 @@
 // It guarantees: without evidence there is no Proof; evidence of one
 // organisation never proves another; evidence that contradicts refuses, whatever
 // else is right; a provider's address range, name or certificate alone proves
-// nothing. Whether the proven organisation may send this message is policy's
-// question, not asked here.
+// nothing. Whether the proven organisation may send this message, also what
+// becomes of mail it only forwarded, is policy's question, not asked here.
 package attribution
 
 import (
 	"crypto/subtle"
+	"encoding/hex"
 	"net/netip"
 	"slices"
 	"strings"
@@ -25,25 +26,24 @@ import (
 	"anechoic/org"
 )
 
-// ReservedTenant is the tenant that all of consumer outlook.com shares.
-const ReservedTenant = "84df9e7f-e9f6-40af-b435-aaaaaaaaaaaa"
-
 // AtRecipient says, before any message is seen, whether the peer can prove
 // anything at all. A provider's peer is judged at the end of the data.
-func AtRecipient(dir *org.Directory, peer netip.Addr, tls bool, username string) *mail.Refusal {
-	provider := dir.Providers().Microsoft365
-	switch {
-	case username != "":
-		return nil
-	case provider.Excludes(peer):
-		return mail.RelayPool
-	case provider.Contains(peer) && !tls:
-		return mail.ProviderNeedsTLS
-	case provider.Contains(peer):
+func AtRecipient(dir *org.Directory, peer netip.Addr, tls bool, username string, key ClientKey) *mail.Refusal {
+	if _, known := dir.ClientKey(key.SPKI); username != "" || known && key.Present && !key.Expired && tls {
 		return nil
 	}
-	if s, ok := dir.Address(peer); ok {
-		return mail.SourceKindNotSupported.Because("peer %s is source %s of %s, of kind address", peer, s.ID, s.Organisation)
+	providers := dir.Providers()
+	inRange := providers.Microsoft365.Contains(peer) || providers.Google.Contains(peer)
+	switch {
+	case providers.Microsoft365.Excludes(peer) || providers.Google.Excludes(peer):
+		return mail.RelayPool
+	case inRange && !tls:
+		return mail.ProviderNeedsTLS
+	case inRange:
+		return nil
+	}
+	if _, known := dir.Address(peer); known {
+		return nil
 	}
 	return mail.RelayDenied
 }
@@ -55,9 +55,10 @@ type claim struct {
 }
 
 // Attribute decides whose a message is. The Refusal is nil if and only if the
-// Proof is not zero.
+// Proof is not zero. A Proof whose Origin is Forwarded says who handled the
+// message, not who wrote it.
 func Attribute(dir *org.Directory, ev *Evidence, now time.Time) (Proof, *mail.Refusal) {
-	if refusal := AtRecipient(dir, ev.Peer, ev.TLS, ev.Username); refusal != nil {
+	if refusal := AtRecipient(dir, ev.Peer, ev.TLS, ev.Username, ev.ClientKey); refusal != nil {
 		return Proof{}, refusal
 	}
 	credential, refusal := claimByCredential(dir, ev)
@@ -68,13 +69,16 @@ func Attribute(dir *org.Directory, ev *Evidence, now time.Time) (Proof, *mail.Re
 	if refusal != nil {
 		return Proof{}, refusal
 	}
-	if refusal := agree(dir, ev, credential, tenant); refusal != nil {
+	workspace, refusal := claimByWorkspace(dir, ev)
+	if refusal != nil {
 		return Proof{}, refusal
 	}
-	if credential.source != nil {
-		return proveCredential(dir, ev, credential)
+	claims := [...]claim{credential, claimByCertificate(dir, ev), tenant, workspace, claimByAddress(dir, ev)}
+	claimed, refusal := agree(dir, ev, claims[:])
+	if refusal != nil {
+		return Proof{}, refusal
 	}
-	return proveTenant(dir, ev, tenant, now)
+	return prove(dir, ev, claimed, now)
 }
 
 // claimByCredential is the claim of an authenticated session. The user name may
@@ -85,7 +89,7 @@ func claimByCredential(dir *org.Directory, ev *Evidence) (claim, *mail.Refusal) 
 	}
 	s, ok := dir.Username(ev.Username)
 	switch {
-	case !ok || s.Kind != org.Credential || !ev.TLS:
+	case !ok || !ev.TLS:
 		return claim{}, mail.RelayDenied.Because("the credential is no longer one of this relay's")
 	case len(s.Addresses) > 0 && !inAny(ev.Peer, s.Addresses):
 		return claim{}, mail.SourceNotAllowed.Because("credential source %s is not for address %s", s.ID, ev.Peer)
@@ -93,7 +97,30 @@ func claimByCredential(dir *org.Directory, ev *Evidence) (claim, *mail.Refusal) 
 	return claim{source: s, methods: ByCredential}, nil
 }
 
-// claimByTenant is the claim of a provider's stamps. They are worth something
+// claimByCertificate is the claim of a client certificate's key, while the
+// certificate is valid. A key that is nobody's here, as the one that all of
+// Microsoft shares, claims nothing.
+func claimByCertificate(dir *org.Directory, ev *Evidence) claim {
+	if !ev.TLS || !ev.ClientKey.Present || ev.ClientKey.Expired {
+		return claim{}
+	}
+	s, ok := dir.ClientKey(ev.ClientKey.SPKI)
+	if !ok {
+		return claim{}
+	}
+	return claim{source: s, methods: ByCertificate}
+}
+
+// claimByAddress is the claim of an address that is one organisation's alone.
+func claimByAddress(dir *org.Directory, ev *Evidence) claim {
+	s, ok := dir.Address(ev.Peer)
+	if !ok {
+		return claim{}
+	}
+	return claim{source: s, methods: ByAddress}
+}
+
+// claimByTenant is the claim of Microsoft 365's stamps. They are worth something
 // from a peer in the provider's range with the provider's confirmed name alone;
 // from any other peer they are a stranger's text and claim nothing.
 func claimByTenant(dir *org.Directory, ev *Evidence) (claim, *mail.Refusal) {
@@ -101,7 +128,7 @@ func claimByTenant(dir *org.Directory, ev *Evidence) (claim, *mail.Refusal) {
 		return claim{}, nil
 	}
 	h := &ev.Header
-	if ev.Username != "" && h.TenantID.Count == 0 && h.Originator.Count == 0 {
+	if provesItself(dir, ev) && h.TenantID.Count == 0 && h.Originator.Count == 0 {
 		return claim{}, nil // a client of its own, at a provider's address
 	}
 	if refusal := judgePeer(ev); refusal != nil {
@@ -112,6 +139,12 @@ func claimByTenant(dir *org.Directory, ev *Evidence) (claim, *mail.Refusal) {
 		return claim{}, refusal
 	}
 	return matchTenant(dir, ev, tenant, originator)
+}
+
+// provesItself says that the session has a proof of its own beside what the
+// message says.
+func provesItself(dir *org.Directory, ev *Evidence) bool {
+	return ev.Username != "" || claimByCertificate(dir, ev).source != nil
 }
 
 func judgePeer(ev *Evidence) *mail.Refusal {
@@ -135,7 +168,7 @@ func readTenant(h *HeaderEvidence) (tenant string, originator mail.Domain, refus
 		return "", mail.Domain{}, mail.AttributionMissing.Because("%d %s, %d %s", h.TenantID.Count, tenantIDName, h.Originator.Count, originatorName)
 	}
 	tenant = strings.ToLower(h.TenantID.Value)
-	if tenant == ReservedTenant {
+	if org.ReservedTenant(tenant) {
 		return "", mail.Domain{}, mail.TenantReserved
 	}
 	originator, err := mail.ParseDomain(h.Originator.Value)
@@ -159,78 +192,159 @@ func matchTenant(dir *org.Directory, ev *Evidence, tenant string, originator mai
 		return claim{}, mail.AttributionConflict.Because("tenant %s is nobody's here, but originator %s is of %s", tenant, originator, owner.Organisation)
 	}
 	detail := ""
-	if leaked, ok := matchingSecret(dir, ev.Header.Secrets); ok {
+	if leaked, ok := foreignSecret(dir, ev.Header.Secrets, ""); ok {
 		detail = "; the secret header of " + string(leaked) + " was right: it has leaked and must be replaced"
 	}
 	return claim{}, mail.TenantNotAuthorized.Because("tenant %s (%s) is no source here%s", tenant, originator, detail)
 }
 
-// agree refuses a message whose evidence points to more than one organisation,
-// or to none.
-func agree(dir *org.Directory, ev *Evidence, credential, tenant claim) *mail.Refusal {
-	claimed := credential.source
-	if claimed == nil {
-		claimed = tenant.source
+// claimByWorkspace is the claim of a Google Workspace. Google writes no tenant id:
+// the organisation's secret header names it, and a DKIM signature of its own must
+// say the same. Which of the two is missing, no reply tells.
+func claimByWorkspace(dir *org.Directory, ev *Evidence) (claim, *mail.Refusal) {
+	if !dir.Providers().Google.Contains(ev.Peer) {
+		return claim{}, nil
 	}
-	if claimed == nil {
-		return mail.RelayDenied
+	named := namedBySecret(dir, ev.Header.Secrets)
+	signed := namedBySignature(dir, ev.Signatures)
+	switch {
+	case provesItself(dir, ev) && named == nil && signed == nil:
+		return claim{}, nil // a client of its own, at a provider's address
+	case !ev.TLS:
+		return claim{}, mail.ProviderNeedsTLS
+	case named != nil && signed != nil && named.Organisation != signed.Organisation:
+		return claim{}, mail.AttributionConflict.Because("the secret header is of %s, the DKIM signature of %s", named.Organisation, signed.Organisation)
+	case named == nil:
+		return claim{}, mail.SecondProofMissing.Because("no secret header of a google source is there, once and right")
 	}
-	if tenant.source != nil && tenant.source.Organisation != claimed.Organisation {
-		return mail.AttributionConflict.Because("credential of %s, tenant of %s", claimed.Organisation, tenant.source.Organisation)
-	}
-	if other, ok := foreignSecret(dir, ev.Header.Secrets, claimed.Organisation); ok {
-		return mail.AttributionConflict.Because("source %s of %s, but the secret header of %s was right", claimed.ID, claimed.Organisation, other)
+	return claim{source: named}, nil
+}
+
+// namedBySecret is the google source whose secret header is there.
+func namedBySecret(dir *org.Directory, found []Secret) *org.Source {
+	for i := range found {
+		if s, ok := dir.Secret(found[i].Name, found[i].Digest); ok && found[i].WellFormed && s.Kind == org.Google {
+			return s
+		}
 	}
 	return nil
 }
 
-func proveCredential(dir *org.Directory, ev *Evidence, c claim) (Proof, *mail.Refusal) {
-	s := c.source
-	if ownOrigin(s, ev.Peer, &ev.Header) == Forwarded {
-		return Proof{}, mail.ForwardedMail.Because("source %s (%s) sent a message that shows it was forwarded", s.ID, s.Role)
+// namedBySignature is a google source that lists a signature's identity.
+func namedBySignature(dir *org.Directory, found []Signature) *org.Source {
+	for _, sig := range found {
+		if s, ok := dir.Identity(sig.Domain, sig.Selector); ok {
+			return s
+		}
 	}
-	return Proof{content{
-		Organisation: s.Organisation, Source: s.ID, Username: s.Username,
-		Origin: Hosted, Methods: c.methods, Generation: dir.Generation(),
-	}}, nil
+	return nil
 }
 
-func proveTenant(dir *org.Directory, ev *Evidence, c claim, now time.Time) (Proof, *mail.Refusal) {
-	s := c.source
-	second := secondProof(dir, ev, s)
-	if second == 0 && s.RequireDKIM && ev.SignaturesFailed {
-		return Proof{}, mail.LookupFailed.Because("source %s of %s: a DKIM key could not be looked up", s.ID, s.Organisation)
+// agree gives the claim a proof will rest on: the first there is. It refuses a
+// message whose evidence points to more than one organisation, or to none.
+func agree(dir *org.Directory, ev *Evidence, claims []claim) (claim, *mail.Refusal) {
+	var first claim
+	for _, c := range claims {
+		switch {
+		case c.source == nil:
+		case first.source == nil:
+			first = c
+		case c.source.Organisation != first.source.Organisation:
+			return claim{}, mail.AttributionConflict.Because("source %s of %s and source %s of %s", first.source.ID, first.source.Organisation, c.source.ID, c.source.Organisation)
+		}
 	}
-	if second == 0 && !s.SingleProof(now) {
-		return Proof{}, mail.SecondProofMissing.Because("source %s of %s: %s", s.ID, s.Organisation, secondProofDetail(ev, s))
+	if first.source == nil {
+		return claim{}, mail.RelayDenied
 	}
-	tenant := strings.ToLower(ev.Header.TenantID.Value)
-	origin, refusal := providerOrigin(dir, s, tenant, &ev.Header)
+	if other, ok := foreignSecret(dir, ev.Header.Secrets, first.source.Organisation); ok {
+		return claim{}, mail.AttributionConflict.Because("source %s of %s, but the secret header of %s was right", first.source.ID, first.source.Organisation, other)
+	}
+	return first, nil
+}
+
+// prove asks for the second proof and the origin class.
+func prove(dir *org.Directory, ev *Evidence, c claim, now time.Time) (Proof, *mail.Refusal) {
+	second, refusal := secondProof(dir, ev, c.source, now)
 	if refusal != nil {
 		return Proof{}, refusal
 	}
-	if origin == Forwarded {
-		return Proof{}, mail.ForwardedMail.Because("source %s of %s: origin class forwarded (AuthAs %q, entity %q)", s.ID, s.Organisation, ev.Header.AuthAs.Value, ev.Header.Entity.Value)
+	origin, refusal := originOf(dir, ev, c.source)
+	if refusal != nil {
+		return Proof{}, refusal
 	}
-	return Proof{content{
-		Organisation: s.Organisation, Source: s.ID, Origin: origin, Methods: c.methods | second, Tenant: tenant,
-		Originator: ev.Header.Originator.Value, Generation: dir.Generation(),
-	}}, nil
+	p := content{
+		Organisation: c.source.Organisation, Source: c.source.ID, Origin: origin,
+		Methods: c.methods | second, Generation: dir.Generation(),
+	}
+	switch c.source.Kind {
+	case org.Microsoft365:
+		p.Tenant, p.Originator = strings.ToLower(ev.Header.TenantID.Value), ev.Header.Originator.Value
+	case org.Credential:
+		p.Username = c.source.Username
+	case org.Certificate:
+		p.ClientKey = hex.EncodeToString(ev.ClientKey.SPKI[:])
+	case org.Address:
+		p.Address = ev.Peer.Unmap().String()
+	}
+	return Proof{p}, nil
 }
 
-// secondProof is the independent proof beside the tenant id; 0 if there is none.
-func secondProof(dir *org.Directory, ev *Evidence, s *org.Source) Methods {
-	switch {
-	case s.Secret != nil && hasSecret(ev.Header.Secrets, s.Secret):
-		return BySecretHeader
-	case s.RequireDKIM && hasProviderSignature(dir, ev, s):
-		return ByDKIM
+// originOf is the origin class, by the truth table of the source's kind.
+func originOf(dir *org.Directory, ev *Evidence, s *org.Source) (Origin, *mail.Refusal) {
+	switch s.Kind {
+	case org.Microsoft365:
+		return providerOrigin(dir, s, strings.ToLower(ev.Header.TenantID.Value), &ev.Header)
+	case org.Google:
+		if ev.Header.XForwarded {
+			return Forwarded, nil
+		}
+		return Hosted, nil
 	}
-	return 0
+	return ownOrigin(s, ev.Peer, &ev.Header), nil
+}
+
+// secondProof is the independent proof that a source's kind or configuration
+// asks for beside the first.
+func secondProof(dir *org.Directory, ev *Evidence, s *org.Source, now time.Time) (Methods, *mail.Refusal) {
+	bySecret := s.Secret != nil && hasSecret(ev.Header.Secrets, s.Secret)
+	var have Methods
+	switch s.Kind {
+	case org.Microsoft365:
+		switch {
+		case bySecret:
+			have = BySecretHeader
+		case s.RequireDKIM && hasProviderSignature(dir, ev, s):
+			have = ByDKIM
+		case s.RequireDKIM && ev.SignaturesFailed:
+			return 0, mail.LookupFailed.Because("source %s of %s: a DKIM key could not be looked up", s.ID, s.Organisation)
+		case s.SingleProof(now):
+			return 0, nil
+		}
+	case org.Google:
+		switch {
+		case bySecret && hasOwnSignature(dir, ev, s, now):
+			have = BySecretHeader | ByDKIM
+		case bySecret && ev.SignaturesFailed:
+			return 0, mail.LookupFailed.Because("source %s of %s: a DKIM key could not be looked up", s.ID, s.Organisation)
+		}
+	default:
+		if s.Secret == nil {
+			return 0, nil
+		}
+		if bySecret {
+			have = BySecretHeader
+		}
+	}
+	if have == 0 {
+		return 0, mail.SecondProofMissing.Because("source %s of %s: %s", s.ID, s.Organisation, secondProofDetail(ev, s))
+	}
+	return have, nil
 }
 
 func secondProofDetail(ev *Evidence, s *org.Source) string {
 	switch {
+	case s.Kind == org.Google && hasSecret(ev.Header.Secrets, s.Secret):
+		return "no fresh DKIM signature by a listed selector that is aligned with From"
 	case s.Secret != nil && !slices.ContainsFunc(ev.Header.Secrets, func(f Secret) bool { return strings.EqualFold(f.Name, s.Secret.Name) }):
 		return "the secret header is not there"
 	case s.Secret != nil:
@@ -276,10 +390,6 @@ func foreignSecret(dir *org.Directory, found []Secret, of org.ID) (org.ID, bool)
 	return "", false
 }
 
-func matchingSecret(dir *org.Directory, found []Secret) (org.ID, bool) {
-	return foreignSecret(dir, found, "")
-}
-
 // hasProviderSignature looks for a signature by Microsoft for this organisation:
 // by the tenant's own provider domain, or by a domain of the organisation that
 // covers From and whose key record Microsoft keeps.
@@ -300,6 +410,26 @@ func hasProviderSignature(dir *org.Directory, ev *Evidence, s *org.Source) bool 
 func keptByMicrosoft(alias string) bool {
 	alias = strings.ToLower(alias)
 	return strings.HasSuffix(alias, ".onmicrosoft.com") || strings.HasSuffix(alias, ".dkim.mail.microsoft")
+}
+
+// Bounds of a signature's age as proof: what is older may be a copy that somebody
+// sends again.
+const (
+	maxSignatureAge = 24 * time.Hour
+	maxClockSkew    = 5 * time.Minute
+)
+
+// hasOwnSignature looks for the organisation's own signature at Google: by a
+// listed identity (never one of our keys), aligned with From, fresh.
+func hasOwnSignature(dir *org.Directory, ev *Evidence, s *org.Source, now time.Time) bool {
+	for _, sig := range ev.Signatures {
+		owner, ok := dir.Identity(sig.Domain, sig.Selector)
+		fresh := !sig.Signed.IsZero() && now.Sub(sig.Signed) <= maxSignatureAge && sig.Signed.Sub(now) <= maxClockSkew
+		if ok && owner == s && fresh && ev.From.Within(sig.Domain) {
+			return true
+		}
+	}
+	return false
 }
 
 // isGUID wants the lower-case form 8-4-4-4-12.

@@ -1,6 +1,8 @@
 package attribution
 
 import (
+	"cmp"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -16,7 +18,7 @@ import (
 // The registry of these tests: two organisations with every kind of source this
 // stage decides on. Secrets are made anew for each run.
 var (
-	acmeSecret, globexSecret = org.NewSecret(), org.NewSecret()
+	acmeSecret, globexSecret, googleSecret = org.NewSecret(), org.NewSecret(), org.NewSecret()
 
 	now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 )
@@ -37,7 +39,7 @@ func registryText() string {
 		}
 		return fmt.Sprintf("%x", d)
 	}
-	return strings.NewReplacer("ACMESECRET", digest(acmeSecret), "GLOBEXSECRET", digest(globexSecret), "ARGON", argon2id).Replace(`
+	return strings.NewReplacer("ACMESECRET", digest(acmeSecret), "GLOBEXSECRET", digest(globexSecret), "GOOGLESECRET", digest(googleSecret), "ARGON", argon2id).Replace(`
 [[organisation]]
 id = "acme"
 name = "Acme"
@@ -83,6 +85,24 @@ security_contact = "security@globex.test"
   tenant_ids = ["33333333-3333-4333-8333-333333333333"]
   originator_orgs = ["globex.test"]
   secret_header = { name = "X-Globex-Relay-Key", sha256 = ["GLOBEXSECRET"] }
+  [[organisation.source]]
+  id = "globex-google"
+  kind = "google"
+  dkim = [{ domain = "globex.test", selectors = ["google"] }]
+  secret_header = { name = "X-Globex-Google-Key", sha256 = ["GOOGLESECRET"] }
+  [[organisation.source]]
+  id = "globex-server"
+  kind = "address"
+  role = "server"
+  internal = ["10.0.0.0/8"]
+  addresses = ["203.0.113.16/28", "2001:db8:10::/64"]
+  from = ["*@globex.test"]
+  [[organisation.source]]
+  id = "globex-scanner"
+  kind = "certificate"
+  role = "application"
+  spki_sha256 = ["4f5e6d7c8b9a0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796"]
+  from = ["scanner@globex.test"]
 [[organisation]]
 id = "initech"
 name = "Initech"
@@ -111,7 +131,7 @@ func directory(t testing.TB) *org.Directory {
 	providers := org.Providers{Microsoft365: org.Provider{
 		Ranges:  []netip.Prefix{netip.MustParsePrefix("40.92.0.0/15"), netip.MustParsePrefix("40.107.0.0/16"), netip.MustParsePrefix("40.95.0.0/16"), netip.MustParsePrefix("2a01:111:f403::/48")},
 		Exclude: []netip.Prefix{netip.MustParsePrefix("40.95.0.0/16")},
-	}}
+	}, Google: org.Provider{Ranges: []netip.Prefix{netip.MustParsePrefix("209.85.128.0/17")}}}
 	dir, problems, _ := org.Build(registry, providers, []netip.Addr{ourEgress}, 7, now)
 	if len(problems) > 0 {
 		t.Fatal(problems)
@@ -213,7 +233,7 @@ func TestMicrosoft365(t *testing.T) {
 		"our originator, a stranger's tenant":                {lines: with(stamps(strangerGUID, "acme.test"), secretLine()), want: mail.AttributionConflict},
 		"our tenant, a stranger's originator":                {lines: with(stamps(acmeTenant, "evil.example"), secretLine()), want: mail.AttributionConflict},
 		"our tenant, another customer's originator":          {lines: with(stamps(acmeTenant, "globex.test"), secretLine()), want: mail.AttributionConflict},
-		"consumer outlook.com":                               {lines: with(stamps(ReservedTenant, "sct-15-20.templatetenant"), secretLine()), want: mail.TenantReserved},
+		"consumer outlook.com":                               {lines: with(stamps("84df9e7f-e9f6-40af-b435-aaaaaaaaaaaa", "sct-15-20.templatetenant"), secretLine()), want: mail.TenantReserved},
 		"without the secret header":                          {lines: stamps(acmeTenant, "acme.test"), want: mail.SecondProofMissing},
 		"with a wrong secret of the right form":              {lines: with(stamps(acmeTenant, "acme.test"), "X-Acme-Relay-Key: "+org.NewSecret()), want: mail.SecondProofMissing},
 		"with a wrong secret of no form":                     {lines: with(stamps(acmeTenant, "acme.test"), "X-Acme-Relay-Key: letmein"), want: mail.SecondProofMissing},
@@ -228,30 +248,30 @@ func TestMicrosoft365(t *testing.T) {
 		"from outside the range":                             {lines: cloud, change: func(e *Evidence) { e.Peer = netip.MustParseAddr("198.51.100.200") }, want: mail.RelayDenied},
 		"from a mapped address of the range":                 {lines: cloud, change: func(e *Evidence) { e.Peer = netip.MustParseAddr("::ffff:40.107.3.4") }, origin: Hosted},
 
-		"auto-forward: AuthAs Anonymous":         {lines: with(without(cloud, "X-MS-Exchange-CrossTenant-AuthAs"), "X-MS-Exchange-CrossTenant-AuthAs: Anonymous"), want: mail.ForwardedMail},
-		"auto-forward: entity Internet":          {lines: with(without(cloud, "X-MS-Exchange-CrossTenant-From"), "X-MS-Exchange-CrossTenant-FromEntityHeader: Internet"), want: mail.ForwardedMail},
-		"auto-forward: no AuthAs":                {lines: without(cloud, "X-MS-Exchange-CrossTenant-AuthAs"), want: mail.ForwardedMail},
-		"auto-forward: AuthAs twice":             {lines: with(cloud, "X-MS-Exchange-CrossTenant-AuthAs: Internal"), want: mail.ForwardedMail},
-		"auto-forward: ForwardingLoop":           {lines: with(cloud, "X-MS-Exchange-ForwardingLoop: bob@acme.test;"+acmeTenant), want: mail.ForwardedMail},
-		"auto-forward: LD-Processed":             {lines: with(cloud, "X-LD-Processed: "+acmeTenant+",ExtFwd"), want: mail.ForwardedMail},
-		"auto-forward: outbound connectors":      {lines: with(cloud, "X-ExternalRecipientOutboundConnectors: "+acmeTenant), want: mail.ForwardedMail},
-		"auto-forward: Resent-From":              {lines: with(cloud, "Resent-From: <bob@acme.test>"), want: mail.ForwardedMail},
-		"auto-forward: SenderADCheck 0":          {lines: with(without(cloud, "X-MS-Exchange-SenderADCheck"), "X-MS-Exchange-SenderADCheck: 0"), want: mail.ForwardedMail},
-		"hosted stamps with a connecting server": {lines: with(cloud, "X-MS-Exchange-CrossTenant-OriginalAttributedTenantConnectingIp: TenantId="+acmeTenant+";Ip=[198.51.100.7];Helo=[a]"), want: mail.ForwardedMail},
+		"auto-forward: AuthAs Anonymous":         {lines: with(without(cloud, "X-MS-Exchange-CrossTenant-AuthAs"), "X-MS-Exchange-CrossTenant-AuthAs: Anonymous"), origin: Forwarded},
+		"auto-forward: entity Internet":          {lines: with(without(cloud, "X-MS-Exchange-CrossTenant-From"), "X-MS-Exchange-CrossTenant-FromEntityHeader: Internet"), origin: Forwarded},
+		"auto-forward: no AuthAs":                {lines: without(cloud, "X-MS-Exchange-CrossTenant-AuthAs"), origin: Forwarded},
+		"auto-forward: AuthAs twice":             {lines: with(cloud, "X-MS-Exchange-CrossTenant-AuthAs: Internal"), origin: Forwarded},
+		"auto-forward: ForwardingLoop":           {lines: with(cloud, "X-MS-Exchange-ForwardingLoop: bob@acme.test;"+acmeTenant), origin: Forwarded},
+		"auto-forward: LD-Processed":             {lines: with(cloud, "X-LD-Processed: "+acmeTenant+",ExtFwd"), origin: Forwarded},
+		"auto-forward: outbound connectors":      {lines: with(cloud, "X-ExternalRecipientOutboundConnectors: "+acmeTenant), origin: Forwarded},
+		"auto-forward: Resent-From":              {lines: with(cloud, "Resent-From: <bob@acme.test>"), origin: Forwarded},
+		"auto-forward: SenderADCheck 0":          {lines: with(without(cloud, "X-MS-Exchange-SenderADCheck"), "X-MS-Exchange-SenderADCheck: 0"), origin: Forwarded},
+		"hosted stamps with a connecting server": {lines: with(cloud, "X-MS-Exchange-CrossTenant-OriginalAttributedTenantConnectingIp: TenantId="+acmeTenant+";Ip=[198.51.100.7];Helo=[a]"), origin: Forwarded},
 		"SenderADCheck may be absent":            {lines: without(cloud, "X-MS-Exchange-SenderADCheck"), origin: Hosted},
 
 		"a listed hybrid server":                {lines: hybrid, origin: Hybrid},
 		"a hybrid server that is not listed":    {lines: with(hybridStamps(acmeTenant, "acme.test", "51.38.1.1"), secretLine()), want: mail.HybridSourceUnknown},
 		"our own echo":                          {lines: with(hybridStamps(acmeTenant, "acme.test", "203.0.113.99"), secretLine()), want: mail.OwnEcho},
-		"a hybrid stamp of another tenant":      {lines: with(without(hybrid, "X-MS-Exchange-CrossTenant-Orig"), "X-MS-Exchange-CrossTenant-OriginalAttributedTenantConnectingIp: TenantId="+strangerGUID+";Ip=[198.51.100.7];Helo=[a]"), want: mail.ForwardedMail},
-		"a hybrid stamp with two addresses":     {lines: with(without(hybrid, "X-MS-Exchange-CrossTenant-Orig"), "X-MS-Exchange-CrossTenant-OriginalAttributedTenantConnectingIp: TenantId="+acmeTenant+";Ip=[51.38.1.1];Ip=[198.51.100.7]"), want: mail.ForwardedMail},
-		"hybrid without a connecting address":   {lines: without(hybrid, "X-MS-Exchange-CrossTenant-Orig"), want: mail.ForwardedMail},
-		"hybrid that shows Delivered-To":        {lines: with(hybrid, "Delivered-To: bob@acme.test"), want: mail.ForwardedMail},
-		"hybrid that shows a list":              {lines: with(hybrid, "List-Id: <x.acme.test>"), want: mail.ForwardedMail},
-		"hybrid that shows X-Forwarded-To":      {lines: with(hybrid, "X-Forwarded-To: x@example.com"), want: mail.ForwardedMail},
-		"hybrid with entry from the internet":   {lines: with(hybrid, "Received: from evil (evil.example [51.38.1.1])\n by mx.acme.test with ESMTP"), want: mail.ForwardedMail},
-		"hybrid with a lying HELO":              {lines: with(hybrid, "Received: from [10.1.1.1] (evil.example [51.38.1.1])\n by mx.acme.test with ESMTP"), want: mail.ForwardedMail},
-		"hybrid with entry from who knows":      {lines: with(hybrid, "Received: from somewhere by mx.acme.test with ESMTP"), want: mail.ForwardedMail},
+		"a hybrid stamp of another tenant":      {lines: with(without(hybrid, "X-MS-Exchange-CrossTenant-Orig"), "X-MS-Exchange-CrossTenant-OriginalAttributedTenantConnectingIp: TenantId="+strangerGUID+";Ip=[198.51.100.7];Helo=[a]"), origin: Forwarded},
+		"a hybrid stamp with two addresses":     {lines: with(without(hybrid, "X-MS-Exchange-CrossTenant-Orig"), "X-MS-Exchange-CrossTenant-OriginalAttributedTenantConnectingIp: TenantId="+acmeTenant+";Ip=[51.38.1.1];Ip=[198.51.100.7]"), origin: Forwarded},
+		"hybrid without a connecting address":   {lines: without(hybrid, "X-MS-Exchange-CrossTenant-Orig"), origin: Forwarded},
+		"hybrid that shows Delivered-To":        {lines: with(hybrid, "Delivered-To: bob@acme.test"), origin: Forwarded},
+		"hybrid that shows a list":              {lines: with(hybrid, "List-Id: <x.acme.test>"), origin: Forwarded},
+		"hybrid that shows X-Forwarded-To":      {lines: with(hybrid, "X-Forwarded-To: x@example.com"), origin: Forwarded},
+		"hybrid with entry from the internet":   {lines: with(hybrid, "Received: from evil (evil.example [51.38.1.1])\n by mx.acme.test with ESMTP"), origin: Forwarded},
+		"hybrid with a lying HELO":              {lines: with(hybrid, "Received: from [10.1.1.1] (evil.example [51.38.1.1])\n by mx.acme.test with ESMTP"), origin: Forwarded},
+		"hybrid with entry from who knows":      {lines: with(hybrid, "Received: from somewhere by mx.acme.test with ESMTP"), origin: Forwarded},
 		"hybrid with ARC and results is normal": {lines: with(hybrid, "ARC-Seal: i=1; cv=none", "Authentication-Results: spf=none"), origin: Hybrid},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -317,6 +337,7 @@ func TestCredential(t *testing.T) {
 		lines  []string
 		change func(*Evidence)
 		want   *mail.Refusal
+		origin Origin // empty: hosted
 	}{
 		"an application writes its own mail":              {user: "app@acme", peer: "192.0.2.7"},
 		"with one hop of its own":                         {user: "app@acme", peer: "192.0.2.7", lines: []string{"Received: from app (app [127.0.0.1]) by host"}},
@@ -324,17 +345,17 @@ func TestCredential(t *testing.T) {
 		"a user that is gone":                             {user: "gone@acme", peer: "192.0.2.7", want: mail.RelayDenied},
 		"without TLS":                                     {user: "app@acme", peer: "192.0.2.7", change: func(e *Evidence) { e.TLS = false }, want: mail.RelayDenied},
 		"nobody":                                          {peer: "192.0.2.7", want: mail.RelayDenied},
-		"a message that was resent":                       {user: "app@acme", peer: "192.0.2.7", lines: []string{"Resent-From: a@acme.test"}, want: mail.ForwardedMail},
-		"a message that was sealed":                       {user: "app@acme", peer: "192.0.2.7", lines: []string{"ARC-Seal: i=1"}, want: mail.ForwardedMail},
-		"a message that was delivered":                    {user: "app@acme", peer: "192.0.2.7", lines: []string{"Delivered-To: a@acme.test"}, want: mail.ForwardedMail},
-		"a message of a list":                             {user: "app@acme", peer: "192.0.2.7", lines: []string{"List-Id: <x>"}, want: mail.ForwardedMail},
-		"a message that was checked on entry":             {user: "app@acme", peer: "192.0.2.7", lines: []string{"Authentication-Results: x"}, want: mail.ForwardedMail},
-		"a message with three hops":                       {user: "app@acme", peer: "192.0.2.7", lines: []string{"Received: by a", "Received: by b", "Received: by c"}, want: mail.ForwardedMail},
+		"a message that was resent":                       {user: "app@acme", peer: "192.0.2.7", lines: []string{"Resent-From: a@acme.test"}, origin: Forwarded},
+		"a message that was sealed":                       {user: "app@acme", peer: "192.0.2.7", lines: []string{"ARC-Seal: i=1"}, origin: Forwarded},
+		"a message that was delivered":                    {user: "app@acme", peer: "192.0.2.7", lines: []string{"Delivered-To: a@acme.test"}, origin: Forwarded},
+		"a message of a list":                             {user: "app@acme", peer: "192.0.2.7", lines: []string{"List-Id: <x>"}, origin: Forwarded},
+		"a message that was checked on entry":             {user: "app@acme", peer: "192.0.2.7", lines: []string{"Authentication-Results: x"}, origin: Forwarded},
+		"a message with three hops":                       {user: "app@acme", peer: "192.0.2.7", lines: []string{"Received: by a", "Received: by b", "Received: by c"}, origin: Forwarded},
 		"forged stamps count nothing off the provider":    {user: "app@acme", peer: "192.0.2.7", lines: stamps(globexTenant, "globex.test")},
 		"another customer's secret":                       {user: "app@acme", peer: "192.0.2.7", lines: []string{"X-Globex-Relay-Key: " + globexSecret}, want: mail.AttributionConflict},
 		"a server's own mail has no hops":                 {user: "server@acme", peer: "192.0.2.7"},
 		"a server's mail from inside":                     {user: "server@acme", peer: "192.0.2.7", lines: []string{"Received: from d (d [10.9.9.9]) by mail.acme.test"}},
-		"a server's forwarded mail":                       {user: "server@acme", peer: "192.0.2.7", lines: []string{"Received: from e (e.example [51.38.1.1]) by mail.acme.test", "Received: from x ([10.1.1.1]) by e.example"}, want: mail.ForwardedMail},
+		"a server's forwarded mail":                       {user: "server@acme", peer: "192.0.2.7", lines: []string{"Received: from e (e.example [51.38.1.1]) by mail.acme.test", "Received: from x ([10.1.1.1]) by e.example"}, origin: Forwarded},
 		"a credential at the provider, of the same":       {user: "server@acme", peer: "40.107.3.4", lines: append(stamps(acmeTenant, "acme.test"), secretLine())},
 		"a credential at the provider, of another tenant": {user: "server@acme", peer: "40.107.3.4", lines: append(stamps(globexTenant, "globex.test"), "X-Globex-Relay-Key: "+globexSecret), want: mail.AttributionConflict},
 		"a credential with a stranger's tenant":           {user: "server@acme", peer: "40.107.3.4", lines: stamps(strangerGUID, "evil.example"), want: mail.TenantNotAuthorized},
@@ -346,11 +367,115 @@ func TestCredential(t *testing.T) {
 			}
 			proof, refusal := Attribute(dir, &ev, now)
 			expect(t, proof, refusal, c.want)
-			if c.want == nil && (proof.Organisation() != "acme" || proof.Principal() != "credential:"+c.user) {
+			if c.want == nil && (proof.Organisation() != "acme" || proof.Principal() != "credential:"+c.user || proof.Origin() != cmp.Or(c.origin, Hosted)) {
 				t.Errorf("proof %+v", proof)
 			}
 		})
 	}
+}
+
+func TestGoogleWorkspace(t *testing.T) {
+	dir := directory(t)
+	secret := "X-Globex-Google-Key: " + googleSecret
+	own := Signature{Domain: domain("globex.test"), Selector: "google", Signed: now.Add(-time.Minute)}
+	with := func(change func(*Signature)) []Signature { s := own; change(&s); return []Signature{s} }
+	for name, c := range map[string]struct {
+		lines      []string
+		signatures []Signature
+		change     func(*Evidence)
+		want       *mail.Refusal
+		origin     Origin
+	}{
+		"secret and own signature":                     {lines: []string{secret}, signatures: []Signature{own}, origin: Hosted},
+		"among others' signatures":                     {lines: []string{secret}, signatures: []Signature{{Domain: domain("globex-test.20230601.gappssmtp.com"), Selector: "20230601", Signed: now}, own}, origin: Hosted},
+		"the shared range alone":                       {want: mail.SecondProofMissing},
+		"the secret alone":                             {lines: []string{secret}, want: mail.SecondProofMissing},
+		"the signature alone":                          {signatures: []Signature{own}, want: mail.SecondProofMissing},
+		"the provider's own domain for a customer":     {lines: []string{secret}, signatures: with(func(s *Signature) { s.Domain = domain("globex-test.20230601.gappssmtp.com") }), want: mail.SecondProofMissing},
+		"our own key":                                  {lines: []string{secret}, signatures: with(func(s *Signature) { s.Selector = "an1" }), want: mail.SecondProofMissing},
+		"a selector that is not listed":                {lines: []string{secret}, signatures: with(func(s *Signature) { s.Selector = "other" }), want: mail.SecondProofMissing},
+		"an old signature":                             {lines: []string{secret}, signatures: with(func(s *Signature) { s.Signed = now.Add(-25 * time.Hour) }), want: mail.SecondProofMissing},
+		"a signature of tomorrow":                      {lines: []string{secret}, signatures: with(func(s *Signature) { s.Signed = now.Add(time.Hour) }), want: mail.SecondProofMissing},
+		"a signature without a time":                   {lines: []string{secret}, signatures: with(func(s *Signature) { s.Signed = time.Time{} }), want: mail.SecondProofMissing},
+		"a signature that is not aligned":              {lines: []string{secret}, signatures: []Signature{own}, change: func(e *Evidence) { e.From = domain("acme.test") }, want: mail.SecondProofMissing},
+		"the secret twice":                             {lines: []string{secret, secret}, signatures: []Signature{own}, want: mail.SecondProofMissing},
+		"a wrong secret":                               {lines: []string{"X-Globex-Google-Key: " + org.NewSecret()}, signatures: []Signature{own}, want: mail.SecondProofMissing},
+		"the secret under another's header name":       {lines: []string{"X-Acme-Relay-Key: " + googleSecret}, signatures: []Signature{own}, want: mail.SecondProofMissing},
+		"another customer's secret beside":             {lines: []string{secret, "X-Acme-Relay-Key: " + acmeSecret}, signatures: []Signature{own}, want: mail.AttributionConflict},
+		"DNS did not answer for the key":               {lines: []string{secret}, change: func(e *Evidence) { e.SignaturesFailed = true }, want: mail.LookupFailed},
+		"in the clear":                                 {lines: []string{secret}, signatures: []Signature{own}, change: func(e *Evidence) { e.TLS = false }, want: mail.ProviderNeedsTLS},
+		"from outside the range":                       {lines: []string{secret}, signatures: []Signature{own}, change: func(e *Evidence) { e.Peer = netip.MustParseAddr("198.51.100.9") }, want: mail.RelayDenied},
+		"forwarded by a rule":                          {lines: []string{secret, "X-Forwarded-To: x@example.com"}, signatures: []Signature{own}, origin: Forwarded},
+		"forwarded for somebody":                       {lines: []string{secret, "X-Forwarded-For: a b"}, signatures: []Signature{own}, origin: Forwarded},
+		"Microsoft's stamps from Google count nothing": {lines: append(stamps(acmeTenant, "acme.test"), secret), signatures: []Signature{own}, origin: Hosted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ev := Evidence{Peer: netip.MustParseAddr("209.85.220.41"), TLS: true, From: domain("globex.test"), Header: parse(t, dir, append([]string{"Subject: x"}, c.lines...)...), Signatures: c.signatures}
+			if c.change != nil {
+				c.change(&ev)
+			}
+			proof, refusal := Attribute(dir, &ev, now)
+			expect(t, proof, refusal, c.want)
+			if c.want == nil && (proof.Organisation() != "globex" || proof.Source() != "globex-google" || proof.Origin() != c.origin) {
+				t.Errorf("proof %+v", proof)
+			}
+		})
+	}
+}
+
+func TestAddressAndCertificate(t *testing.T) {
+	dir := directory(t)
+	var pinned, other [32]byte
+	pinned = mustKey("4f5e6d7c8b9a0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796")
+	other[0] = 1
+	for name, c := range map[string]struct {
+		peer   string
+		tls    bool
+		key    ClientKey
+		user   string
+		lines  []string
+		want   *mail.Refusal
+		source string
+		origin Origin
+	}{
+		"an address of the server":                     {peer: "203.0.113.17", source: "globex-server", origin: Hosted},
+		"the same, mapped":                             {peer: "::ffff:203.0.113.17", source: "globex-server", origin: Hosted},
+		"an IPv6 address of it":                        {peer: "2001:db8:10::25", tls: true, source: "globex-server", origin: Hosted},
+		"the address beside":                           {peer: "203.0.113.32", want: mail.RelayDenied},
+		"an IPv6 address beside":                       {peer: "2001:db8:11::25", want: mail.RelayDenied},
+		"mail from inside the server's networks":       {peer: "203.0.113.17", lines: []string{"Received: from desk (desk [10.1.2.3]) by mail.globex.test"}, source: "globex-server", origin: Hosted},
+		"mail that another of its servers took":        {peer: "203.0.113.17", lines: []string{"Received: from mx2 (mx2 [203.0.113.18]) by mail.globex.test"}, source: "globex-server", origin: Hosted},
+		"mail that entered from outside":               {peer: "203.0.113.17", lines: []string{"Received: from e (e.example [51.38.1.1]) by mail.globex.test"}, source: "globex-server", origin: Forwarded},
+		"mail that entered from nobody knows where":    {peer: "203.0.113.17", lines: []string{"Received: from somewhere by mail.globex.test"}, source: "globex-server", origin: Forwarded},
+		"a pinned key":                                 {peer: "192.0.2.200", tls: true, key: ClientKey{SPKI: pinned, Present: true}, source: "globex-scanner", origin: Hosted},
+		"a pinned key in an expired certificate":       {peer: "192.0.2.200", tls: true, key: ClientKey{SPKI: pinned, Present: true, Expired: true}, want: mail.RelayDenied},
+		"a key that is nobody's":                       {peer: "192.0.2.200", tls: true, key: ClientKey{SPKI: other, Present: true}, want: mail.RelayDenied},
+		"a key that was not shown":                     {peer: "192.0.2.200", tls: true, key: ClientKey{SPKI: pinned}, want: mail.RelayDenied},
+		"a certificate and the address of the same":    {peer: "203.0.113.17", tls: true, key: ClientKey{SPKI: pinned, Present: true}, source: "globex-scanner", origin: Hosted},
+		"an expired certificate at a known address":    {peer: "203.0.113.17", tls: true, key: ClientKey{SPKI: pinned, Present: true, Expired: true}, source: "globex-server", origin: Hosted},
+		"a credential at another customer's address":   {peer: "203.0.113.17", tls: true, user: "server@acme", want: mail.AttributionConflict},
+		"a certificate with another's credential":      {peer: "192.0.2.7", tls: true, user: "app@acme", key: ClientKey{SPKI: pinned, Present: true}, want: mail.AttributionConflict},
+		"the provider's shared certificate is nothing": {peer: "192.0.2.7", tls: true, user: "app@acme", key: ClientKey{SPKI: other, Present: true}, source: "acme-app", origin: Hosted},
+		"another customer's secret at the address":     {peer: "203.0.113.17", lines: []string{"X-Acme-Relay-Key: " + acmeSecret}, want: mail.AttributionConflict},
+		"a resent message of an application":           {peer: "192.0.2.200", tls: true, key: ClientKey{SPKI: pinned, Present: true}, lines: []string{"Resent-To: a@b.example"}, source: "globex-scanner", origin: Forwarded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ev := Evidence{Peer: netip.MustParseAddr(c.peer), TLS: c.tls, ClientKey: c.key, Username: c.user, From: domain("globex.test"), Header: parse(t, dir, append([]string{"Subject: x"}, c.lines...)...)}
+			proof, refusal := Attribute(dir, &ev, now)
+			expect(t, proof, refusal, c.want)
+			if c.want == nil && (proof.Source() != c.source || proof.Origin() != c.origin) {
+				t.Errorf("proof %+v, want source %s, %s", proof, c.source, c.origin)
+			}
+		})
+	}
+}
+
+func mustKey(text string) (key [32]byte) {
+	b, err := hex.DecodeString(text)
+	if err != nil || copy(key[:], b) != len(key) {
+		panic("not a key")
+	}
+	return key
 }
 
 // TestNoEvidenceNoProof enumerates evidence against the registry: a proof is made

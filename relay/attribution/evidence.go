@@ -3,6 +3,7 @@ package attribution
 import (
 	"net/netip"
 	"strings"
+	"time"
 
 	"anechoic/mail"
 	"anechoic/org"
@@ -14,6 +15,7 @@ type Evidence struct {
 	Peer       netip.Addr  // connecting address, or the client's behind a trusted balancer
 	TLS        bool        // the connection is encrypted
 	Username   string      // proven by AUTH; empty: none
+	ClientKey  ClientKey   // of the TLS client certificate, if there was one
 	PeerName   PeerName    // of a peer in a provider's range
 	From       mail.Domain // of the one From mailbox
 	Header     HeaderEvidence
@@ -34,10 +36,19 @@ const (
 	PeerNameFailed                      // DNS did not answer
 )
 
+// ClientKey is the key of a TLS client certificate whose possession the handshake
+// proved.
+type ClientKey struct {
+	SPKI    [32]byte // SHA-256 of the DER SubjectPublicKeyInfo
+	Present bool
+	Expired bool // the certificate is not valid now: its key proves nothing
+}
+
 // Signature is a DKIM signature that verified.
 type Signature struct {
 	Domain   mail.Domain // d=
 	Selector string      // s=
+	Signed   time.Time   // t=; zero: it does not say
 	Alias    string      // where the key record's name points to, if it is a CNAME
 }
 

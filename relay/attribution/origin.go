@@ -102,11 +102,16 @@ func enteredFromOutside(hops []Hop, s *org.Source, own netip.Addr) bool {
 		if !h.Over {
 			continue
 		}
-		if !h.From.IsValid() || !h.From.IsLoopback() && h.From != own && !inAny(h.From, s.Internal) {
+		if !h.From.IsValid() || !h.From.IsLoopback() && h.From != own && !inAny(h.From, s.Internal) && !isServer(s, h.From) {
 			return true
 		}
 	}
 	return false
+}
+
+// isServer says that an address is one of an address source's servers.
+func isServer(s *org.Source, a netip.Addr) bool {
+	return s.Kind == org.Address && inAny(a, s.Addresses)
 }
 
 // maxApplicationHops is how many Received fields an application that writes its

@@ -20,7 +20,7 @@ type Origin string
 const (
 	Hosted    Origin = "hosted"    // written at the source itself
 	Hybrid    Origin = "hybrid"    // handed to the provider by a listed server of the organisation
-	Forwarded Origin = "forwarded" // everything else
+	Forwarded Origin = "forwarded" // everything else: the organisation handled it, but did not write it
 )
 
 // Methods is the set of things that proved the organisation.
@@ -33,9 +33,11 @@ const (
 	BySecretHeader                     // the organisation's secret header
 	ByDKIM                             // a DKIM signature by the provider for this organisation
 	ByCredential                       // SMTP AUTH inside TLS
+	ByCertificate                      // the key of a TLS client certificate
+	ByAddress                          // an address that is the organisation's alone
 )
 
-var methodNames = []string{"tenant", "originator", "secret-header", "dkim", "credential"}
+var methodNames = []string{"tenant", "originator", "secret-header", "dkim", "credential", "certificate", "address"}
 
 // Names lists the methods of the set, in a fixed order.
 func (m Methods) Names() []string {
@@ -67,6 +69,8 @@ type content struct {
 	Methods      Methods `json:"methods"`
 	Tenant       string  `json:"tenant,omitempty"`
 	Originator   string  `json:"originator,omitempty"`
+	Address      string  `json:"address,omitempty"` // of an address source's server
+	ClientKey    string  `json:"spki,omitempty"`    // of a certificate: SHA-256 in hexadecimal
 	Generation   uint64  `json:"generation"`
 }
 
@@ -77,12 +81,16 @@ func (p Proof) IsZero() bool { return p.c.Organisation == "" || p.c.Source == ""
 func (p Proof) Organisation() org.ID { return p.c.Organisation }
 func (p Proof) Source() string       { return p.c.Source }
 
-// Principal is what limits count: "credential:<username>" or "tenant:<guid>".
+// Principal is what limits count: "credential:<username>", "tenant:<guid>", or
+// the source by its name.
 func (p Proof) Principal() string {
-	if p.c.Username != "" {
+	switch {
+	case p.c.Username != "":
 		return "credential:" + p.c.Username
+	case p.c.Tenant != "":
+		return "tenant:" + p.c.Tenant
 	}
-	return "tenant:" + p.c.Tenant
+	return "source:" + string(p.c.Organisation) + "/" + p.c.Source
 }
 
 // Username is the credential's, empty for other sources.
@@ -93,6 +101,11 @@ func (p Proof) Origin() Origin { return p.c.Origin }
 
 // Methods is what proved the organisation.
 func (p Proof) Methods() Methods { return p.c.Methods }
+
+// Address is the server's of an address source, ClientKey the SHA-256 of a
+// certificate's key in hexadecimal; empty for other sources.
+func (p Proof) Address() string   { return p.c.Address }
+func (p Proof) ClientKey() string { return p.c.ClientKey }
 
 // Tenant and Originator are the provider's words, empty for other sources.
 func (p Proof) Tenant() string     { return p.c.Tenant }

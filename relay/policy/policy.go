@@ -7,11 +7,16 @@
 // from the organisation's registry entry, never from the message.
 //
 // It is pure: whether a domain's DNS record stands is asked through a function.
+// Mail that the organisation only forwarded gets no warrant, whoever is in From.
+// Detains says whether it is kept for a person to see, instead of being refused.
+//
 // The same questions are asked again when a message is leased for delivery and
 // the Directory changed since: what was revoked in between is held, not sent.
 package policy
 
 import (
+	"encoding/hex"
+	"net/netip"
 	"slices"
 
 	"anechoic/mail"
@@ -37,6 +42,9 @@ func Permit(dir *org.Directory, proof attribution.Proof, m *Message, standing St
 	source, refusal := stillAuthorised(dir, proof)
 	if refusal != nil {
 		return warrant, refusal
+	}
+	if proof.Origin() == attribution.Forwarded {
+		return warrant, mail.ForwardedMail.Because("source %s of %s: the organisation handled this message, but did not write it", source.ID, source.Organisation)
 	}
 	signAs, refusal := judgeFrom(dir, source, m.Originators.From.Address, standing)
 	if refusal != nil {
@@ -67,10 +75,40 @@ func stillAuthorised(dir *org.Directory, proof attribution.Proof) (*org.Source, 
 		return nil, mail.TenantNotAuthorized.Because("source %s of %s is gone", proof.Source(), proof.Organisation())
 	case proof.Tenant() != "" && !slices.Contains(source.TenantIDs, proof.Tenant()):
 		return nil, mail.TenantNotAuthorized.Because("tenant %s is no longer source %s of %s", proof.Tenant(), source.ID, source.Organisation)
-	case proof.Username() != source.Username:
-		return nil, mail.RelayDenied.Because("the credential of source %s of %s has changed", source.ID, source.Organisation)
+	case !stillNamed(proof, source):
+		return nil, mail.RelayDenied.Because("what proved source %s of %s is no longer the source's", source.ID, source.Organisation)
 	}
 	return source, nil
+}
+
+// stillNamed says that the identifier a proof rests on is still the source's.
+func stillNamed(proof attribution.Proof, s *org.Source) bool {
+	switch s.Kind {
+	case org.Microsoft365:
+		return proof.Tenant() != ""
+	case org.Google:
+		return proof.Methods() == attribution.BySecretHeader|attribution.ByDKIM
+	case org.Credential:
+		return proof.Username() == s.Username
+	case org.Certificate:
+		return slices.ContainsFunc(s.SPKI, func(key [32]byte) bool { return hex.EncodeToString(key[:]) == proof.ClientKey() })
+	case org.Address:
+		a, err := netip.ParseAddr(proof.Address())
+		return err == nil && slices.ContainsFunc(s.Addresses, func(p netip.Prefix) bool { return p.Contains(a) })
+	}
+	return false
+}
+
+// Detains says that a message which Permit refused as forwarded is to be kept in
+// detention, because its source says hold (or seal, while this relay cannot seal).
+// A From of any organisation here is never kept so: forwarded, it is refused.
+func Detains(dir *org.Directory, proof attribution.Proof, o mail.Originators) bool {
+	source, refusal := stillAuthorised(dir, proof)
+	if refusal != nil || proof.Origin() != attribution.Forwarded || source.Forwarded == org.Reject || source.Forwarded == "" {
+		return false
+	}
+	_, owned := dir.Owner(o.From.Address.Domain())
+	return !owned && !o.From.Address.IsZero()
 }
 
 // judgeFrom gives the domain whose keys sign; zero for a provider's own domain,

@@ -194,6 +194,58 @@ func TestWhoMaySendAsWhom(t *testing.T) {
 	}
 }
 
+// forwardedProof is a proof of acme for a message its tenant only forwarded.
+func forwardedProof(t *testing.T, dir *org.Directory, secret string) attribution.Proof {
+	t.Helper()
+	text := strings.Join([]string{
+		"X-OriginatorOrg: acme.test", "X-MS-Exchange-CrossTenant-Id: " + tenant, "X-MS-Exchange-CrossTenant-AuthAs: Anonymous",
+		"X-MS-Exchange-CrossTenant-FromEntityHeader: Internet", "X-Acme-Relay-Key: " + secret, "",
+	}, "\r\n")
+	h, err := mail.ParseHeader([]byte(text), mail.HeaderLimits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	proof, refusal := attribution.Attribute(dir, &attribution.Evidence{
+		Peer: netip.MustParseAddr("40.107.1.2"), TLS: true, PeerName: attribution.PeerNameConfirmed, Header: attribution.ReadHeader(dir, h),
+	}, now)
+	if refusal != nil || proof.Origin() != attribution.Forwarded {
+		t.Fatal(proof, refusal)
+	}
+	return proof
+}
+
+func TestForwardedMailIsNeverSentAndHeldOnlyIfForeign(t *testing.T) {
+	secret := org.NewSecret()
+	for _, c := range []struct {
+		forwarded, from string
+		detained        bool
+	}{
+		{"", "friend@gmail.example", false},
+		{"reject", "friend@gmail.example", false},
+		{"hold", "friend@gmail.example", true},
+		{"seal", "friend@gmail.example", true},
+		{"hold", "ceo@acme.test", false},
+		{"hold", "ceo@globex.test", false},
+		{"seal", "x@sub.wide.test", false},
+		{"hold", "", false},
+	} {
+		pairs := []string{`kind = "microsoft365"`, `kind = "microsoft365"` + "\n  forwarded = \"" + c.forwarded + `"`}
+		if c.forwarded == "" {
+			pairs = []string{`name = "Acme"`, `name = "Acme Corporation"`}
+		}
+		dir := rename(t, secret, pairs...)
+		proof := forwardedProof(t, dir, secret)
+		m := &Message{MailFrom: address("bounce@acme.test")}
+		m.Originators.From.Address = address(c.from)
+		if warrant, refusal := Permit(dir, proof, m, verified); refusal == nil || refusal.Reason() != mail.ReasonForwardedMail || !warrant.IsZero() {
+			t.Errorf("%+v: permitted, or refused with %v", c, refusal)
+		}
+		if got := Detains(dir, proof, m.Originators); got != c.detained {
+			t.Errorf("%+v: detained: %t", c, got)
+		}
+	}
+}
+
 func TestEveryDomainMustStandInDNS(t *testing.T) {
 	secret := org.NewSecret()
 	dir := directory(t, secret)
