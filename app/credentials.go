@@ -33,8 +33,17 @@ type credentials struct {
 	nobody  org.PasswordHash // checked for unknown users, so that time tells nothing
 
 	mu       sync.Mutex // guards what follows
+	running  map[[32]byte]*passwordCheck
 	right    map[[32]byte]time.Time
 	failures map[attempt]failureCount
+}
+
+// passwordCheck is one computation and its outcome. Whoever comes with the same
+// user and password meanwhile waits for it instead of computing too.
+type passwordCheck struct {
+	done    chan struct{} // closed when what follows is there
+	matches bool
+	refusal *mail.Refusal
 }
 
 // attempt is what failures are counted by: both, so that nobody can lock a user
@@ -52,7 +61,7 @@ type failureCount struct {
 func newCredentials() *credentials {
 	c := &credentials{
 		slots: make(chan struct{}, checksAtOnce), waiting: make(chan struct{}, checksWaiting),
-		right: map[[32]byte]time.Time{}, failures: map[attempt]failureCount{},
+		running: map[[32]byte]*passwordCheck{}, right: map[[32]byte]time.Time{}, failures: map[attempt]failureCount{},
 	}
 	rand.Read(c.key[:]) // never fails (its documentation)
 	nobody, err := org.ParsePasswordHash(org.HashPassword(c.key[:]))
@@ -80,21 +89,66 @@ func (c *credentials) check(ctx context.Context, dir *org.Directory, username, p
 		hash = parsed
 	}
 	digest := c.digest(username, hash.String(), password)
-	if !c.remembered(digest, now) {
-		matches, refusal := c.compute(ctx, hash, password)
-		if refusal != nil {
-			return refusal
-		}
-		if !matches || !known {
-			c.fail(who, now)
-			return mail.AuthFailed.Because("wrong user name or password")
-		}
-		c.remember(digest, now)
+	matches, refusal := c.matches(ctx, digest, hash, password, now)
+	switch {
+	case refusal != nil:
+		return refusal
+	case !matches || !known:
+		c.fail(who, now)
+		return mail.AuthFailed.Because("wrong user name or password")
 	}
 	if len(source.Addresses) > 0 && !containsAddr(source.Addresses, peer) {
 		return mail.AuthFailed.Because("source %s is not for address %s", source.ID, peer)
 	}
 	return nil
+}
+
+// matches says whether a password is right: from memory, from a computation
+// under way, or by one of its own. An application that opens a hundred
+// connections at once costs one.
+func (c *credentials) matches(ctx context.Context, digest [32]byte, hash org.PasswordHash, password string, now time.Time) (bool, *mail.Refusal) {
+	check, mine := c.join(digest, now)
+	switch {
+	case check == nil:
+		return true, nil
+	case mine:
+		defer c.finish(digest, check, now)
+		check.matches, check.refusal = c.compute(ctx, hash, password)
+		return check.matches, check.refusal
+	}
+	select {
+	case <-check.done:
+		return check.matches, check.refusal
+	case <-ctx.Done():
+		return false, mail.AuthUnavailable.Because("%v", ctx.Err())
+	}
+}
+
+// join gives the check to wait for, or to make (mine); nil: the password is
+// remembered as right.
+func (c *credentials) join(d [32]byte, now time.Time) (check *passwordCheck, mine bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if until, ok := c.right[d]; ok && now.Before(until) {
+		return nil, false
+	}
+	if check := c.running[d]; check != nil {
+		return check, false
+	}
+	check = &passwordCheck{done: make(chan struct{}), refusal: mail.AuthUnavailable}
+	c.running[d] = check
+	return check, true
+}
+
+// finish remembers a right password and tells who waits.
+func (c *credentials) finish(d [32]byte, check *passwordCheck, now time.Time) {
+	c.mu.Lock()
+	delete(c.running, d)
+	if check.matches {
+		c.remember(d, now)
+	}
+	c.mu.Unlock()
+	close(check.done)
 }
 
 // compute runs one check within the bounds.
@@ -125,16 +179,8 @@ func (c *credentials) digest(username, hash, password string) (d [32]byte) {
 	return d
 }
 
-func (c *credentials) remembered(d [32]byte, now time.Time) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	until, ok := c.right[d]
-	return ok && now.Before(until)
-}
-
+// remember keeps a right password in mind for a while. mu is held.
 func (c *credentials) remember(d [32]byte, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if len(c.right) >= rememberAtMost {
 		clear(c.right)
 	}

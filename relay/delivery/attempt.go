@@ -29,8 +29,8 @@ type Attempt struct {
 	RequireTLS bool // never in the clear and never to an unverified host, whatever the transport's own rule
 }
 
-// Content is the octets to be sent. It can be read more than once: a second
-// host starts from the beginning.
+// Content is the octets to be sent, as custody.Content has them. It can be read
+// more than once: a second host starts from the beginning.
 type Content interface {
 	// Header is the header with its empty line. It is not changed.
 	Header() []byte

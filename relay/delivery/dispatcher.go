@@ -71,6 +71,14 @@ type Bounce struct {
 	Now      time.Time
 }
 
+// ending is what Settle is told. Its now is the one that decided which recipients
+// have no time left: for the bounce and for the queue alike.
+type ending struct {
+	now      time.Time
+	outcomes []custody.Outcome
+	notices  []custody.Submission
+}
+
 // Failure is the end of one recipient.
 type Failure struct {
 	Recipient custody.Recipient
@@ -192,7 +200,7 @@ func (d *Dispatcher) route(leasing, attempting context.Context, domain mail.Doma
 		d.running.Go(func() { d.work(attempting, route.Site) })
 	}
 	for _, l := range surplus {
-		d.settle(attempting, task{lease: l}, all(l, custody.Outcome{Result: custody.Untried, NotBefore: time.Now().Add(surplusWait)}), nil)
+		d.settle(attempting, l, all(l, custody.Outcome{Result: custody.Untried, NotBefore: time.Now().Add(surplusWait)}))
 		d.board.release(l)
 	}
 }
@@ -231,50 +239,55 @@ func (d *Dispatcher) attempt(ctx context.Context, t task) {
 		if fault := recover(); fault != nil {
 			d.counters.panics.Add(1)
 			d.logError(ctx, "panic in an attempt", t.lease.ID, fmt.Errorf("%v\n%s", fault, debug.Stack()))
-			d.settle(ctx, t, all(t.lease, custody.Outcome{Result: custody.Deferred, Reply: "a fault in this server"}), nil)
+			d.settle(ctx, t.lease, all(t.lease, custody.Outcome{Result: custody.Deferred, Reply: "a fault in this server"}))
 		}
 	}()
 	if d.stopping.Load() {
-		d.settle(ctx, t, nil, nil) // untried: due as before
+		d.settle(ctx, t.lease, all(t.lease, custody.Outcome{Detail: "the relay stops"})) // untried: due as before
 		return
 	}
-	outcomes, notices := d.try(ctx, t)
-	if outcomes != nil {
-		d.settle(ctx, t, outcomes, notices)
+	if end, ok := d.try(ctx, t); ok {
+		d.settle(ctx, t.lease, end)
 	}
 }
 
-// try is the attempt itself: load, ask, deliver, and the bounce. Nil outcomes
-// mean that the lease is over already.
-func (d *Dispatcher) try(ctx context.Context, t task) ([]custody.Outcome, []custody.Submission) {
+// try is the attempt itself: load, ask, deliver, and the bounce. Not ok means
+// that the lease is over already.
+func (d *Dispatcher) try(ctx context.Context, t task) (end ending, ok bool) {
 	d.counters.attempts.Add(1)
 	content, warrant, err := d.Queue.Load(ctx, t.lease)
 	switch {
 	case errors.Is(err, custody.ErrSetAside):
 		d.counters.setAside.Add(1)
 		d.logError(ctx, "message set aside", t.lease.ID, err)
-		return nil, nil
+		return ending{}, false
 	case err != nil:
 		d.logError(ctx, "message could not be loaded", t.lease.ID, err)
-		return all(t.lease, custody.Outcome{Result: custody.Untried, NotBefore: time.Now().Add(notReadable), Detail: err.Error()}), nil
+		return all(t.lease, custody.Outcome{Result: custody.Untried, NotBefore: time.Now().Add(notReadable), Detail: err.Error()}), true
 	}
+	bounce := Bounce{Lease: t.lease, Content: content, Warrant: warrant}
 	if d.Ask != nil {
 		if refusal := d.Ask(ctx, t.lease, content, warrant); refusal != nil {
-			return all(t.lease, refused(refusal)), nil
+			return d.refuse(ctx, bounce, refusal), true
 		}
 	}
 	results := d.deliver(ctx, t, content)
 	d.logAttempt(ctx, t, results)
-	return d.conclude(ctx, Bounce{Lease: t.lease, Content: content, Warrant: warrant, Now: time.Now()}, t.route.Site, results)
+	return d.conclude(ctx, bounce, t.route.Site, results), true
 }
 
-// refused is the outcome where policy says no.
-func refused(r *mail.Refusal) custody.Outcome {
-	o := custody.Outcome{Result: custody.Held, Reason: r.Reason(), Reply: r.Text(), Detail: r.Detail()}
-	if r.Temporary() {
-		o.Result = custody.Deferred
+// refuse holds what policy no longer permits, and defers where it cannot tell.
+func (d *Dispatcher) refuse(ctx context.Context, b Bounce, r *mail.Refusal) ending {
+	if !r.Temporary() {
+		return all(b.Lease, custody.Outcome{Result: custody.Held, Reason: r.Reason(), Reply: r.Text(), Detail: r.Detail()})
 	}
-	return o
+	results := make([]Result, len(b.Lease.Recipients))
+	fill(results, deferred(r.Enhanced(), "%s", r.Text()))
+	end := d.conclude(ctx, b, "", results)
+	for i := range end.outcomes {
+		end.outcomes[i].Reason, end.outcomes[i].Detail = r.Reason(), r.Detail()
+	}
+	return end
 }
 
 // deliver hands the message to the transport, unless the route was the end.
@@ -293,31 +306,34 @@ func (d *Dispatcher) deliver(ctx context.Context, t task, content custody.Conten
 	return d.Transport.Deliver(ctx, a)
 }
 
-// conclude turns results into outcomes, and failures into a bounce. The now of
-// b decides for the bounce and for the queue which recipients have no time left.
-func (d *Dispatcher) conclude(ctx context.Context, b Bounce, site string, results []Result) ([]custody.Outcome, []custody.Submission) {
-	outcomes := make([]custody.Outcome, len(results))
-	for i, r := range results {
-		outcomes[i] = custody.Outcome{Index: i, Reply: r.Reply, Site: site, TLS: r.TLS, Detail: r.Where()}
-		switch r.Status {
-		case Delivered:
-			outcomes[i].Result = custody.Delivered
-		case Failed:
-			outcomes[i].Result = custody.Bounced
-		default:
-			outcomes[i].Result = custody.Deferred
-		}
-	}
+// conclude turns results into outcomes, and failures into a bounce.
+func (d *Dispatcher) conclude(ctx context.Context, b Bounce, site string, results []Result) ending {
+	b.Now = time.Now()
+	end := ending{now: b.Now, outcomes: outcomes(site, results)}
 	b.Failures = failures(b.Lease, results, b.Now)
 	if len(b.Failures) == 0 || d.Notice == nil {
-		return outcomes, nil
+		return end
 	}
-	notices, err := d.Notice(ctx, b)
-	if err != nil {
-		d.logError(ctx, "bounce could not be composed, recipients are tried again", b.Lease.ID, err)
-		return postpone(outcomes), nil
+	var err error
+	if end.notices, err = d.Notice(ctx, b); err != nil {
+		d.logError(ctx, "bounce could not be composed, recipients are tried again while they have time", b.Lease.ID, err)
+		end.postpone()
 	}
-	return outcomes, notices
+	return end
+}
+
+func outcomes(site string, results []Result) []custody.Outcome {
+	list := make([]custody.Outcome, len(results))
+	for i, r := range results {
+		list[i] = custody.Outcome{Index: i, Result: custody.Deferred, Reply: r.Reply, Site: site, TLS: r.TLS, Detail: r.Where()}
+		switch r.Status {
+		case Delivered:
+			list[i].Result = custody.Delivered
+		case Failed:
+			list[i].Result = custody.Bounced
+		}
+	}
+	return list
 }
 
 // failures lists the recipients whose failure the sender wants to hear of. Mail
@@ -336,43 +352,43 @@ func failures(lease *custody.Lease, results []Result, now time.Time) (list []Fai
 }
 
 // postpone makes failures temporary: without its bounce a failure is not final.
-func postpone(outcomes []custody.Outcome) []custody.Outcome {
-	for i := range outcomes {
-		if outcomes[i].Result == custody.Bounced {
-			outcomes[i].Result = custody.Deferred
+func (e *ending) postpone() {
+	e.notices = nil
+	for i := range e.outcomes {
+		if e.outcomes[i].Result == custody.Bounced {
+			e.outcomes[i].Result = custody.Deferred
 		}
 	}
-	return outcomes
 }
 
 // all is one outcome for every recipient of a lease.
-func all(lease *custody.Lease, o custody.Outcome) []custody.Outcome {
-	outcomes := make([]custody.Outcome, len(lease.Recipients))
-	for i := range outcomes {
-		outcomes[i], outcomes[i].Index = o, i
+func all(lease *custody.Lease, o custody.Outcome) ending {
+	e := ending{now: time.Now(), outcomes: make([]custody.Outcome, len(lease.Recipients))}
+	for i := range e.outcomes {
+		e.outcomes[i], e.outcomes[i].Index = o, i
 	}
-	return outcomes
+	return e
 }
 
 // settle ends the lease durably, also while the dispatcher stops. What cannot be
 // settled stays leased until the relay starts again, and is then due once more.
 // If there is no room for the bounce, the failures wait for it.
-func (d *Dispatcher) settle(ctx context.Context, t task, outcomes []custody.Outcome, notices []custody.Submission) {
+func (d *Dispatcher) settle(ctx context.Context, lease *custody.Lease, e ending) {
 	for n := 1; ; n++ {
 		settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
-		err := d.Queue.Settle(settling, t.lease, outcomes, notices, time.Now())
+		err := d.Queue.Settle(settling, lease, e.outcomes, e.notices, e.now)
 		cancel()
 		if err == nil {
-			d.count(outcomes)
+			d.count(e.outcomes)
 			return
 		}
 		d.counters.settleErrors.Add(1)
-		d.logError(ctx, "attempt could not be settled", t.lease.ID, err)
+		d.logError(ctx, "attempt could not be settled", lease.ID, err)
 		if n == settleTries || errors.Is(err, custody.ErrBroken) || errors.Is(err, custody.ErrNoLease) {
 			return
 		}
-		if errors.Is(err, custody.ErrFull) && len(notices) > 0 {
-			outcomes, notices = postpone(outcomes), nil
+		if errors.Is(err, custody.ErrFull) && len(e.notices) > 0 {
+			e.postpone()
 		}
 		select {
 		case <-ctx.Done():

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -400,128 +402,6 @@ func TestStopBreaksOffWhatTakesTooLong(t *testing.T) {
 	})
 }
 
-// bounces makes the station tell senders, and lists what it told.
-func (s *station) bounces() *[]Failure {
-	told := &[]Failure{}
-	s.Notice = func(ctx context.Context, b Bounce) ([]custody.Submission, error) {
-		*told = append(*told, b.Failures...)
-		warrant, err := custody.NewNotice(b.Lease.ID, "acme")
-		return []custody.Submission{{
-			ID: mail.NewID(b.Now), Warrant: warrant, Envelope: mail.Envelope{Recipients: []mail.Recipient{{Address: b.Lease.Message.Envelope.From}}},
-			Header: mail.Header{Fields: []mail.Field{mail.NewField("Subject", "bounce")}}, Body: mail.NewBody(nil),
-		}}, err
-	}
-	return told
-}
-
-func TestExpiryBouncesOnceWithANotice(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newStation(t, "globex.example", "acme.example")
-		told := s.bounces()
-		s.answer = func(a Attempt) []Result {
-			if a.Route.Site == "acme.example" {
-				return each(a, Result{Status: Delivered, Enhanced: "2.0.0", Reply: "250 Ok"})
-			}
-			return each(a, deferred("4.4.1", "connection refused"))
-		}
-		s.keep("alice@acme.example", to(t, "bob@globex.example")...)
-		s.Start()
-		time.Sleep(72 * time.Hour)
-		s.stop()
-		if len(*told) != 1 || !(*told)[0].Expired || s.left() != 0 {
-			t.Fatalf("told %+v, %d recipients left", *told, s.left())
-		}
-		last := s.made()[len(s.made())-1]
-		if last.Route.Site != "acme.example" || !last.Envelope.From.IsZero() {
-			t.Errorf("the last attempt is not the bounce but %+v", last)
-		}
-		events := s.events()
-		if got := events[len(events)-3]; got != "bounced connection refused" {
-			t.Errorf("events %q", events)
-		}
-	})
-}
-
-func TestWhoIsToldOfAFailure(t *testing.T) {
-	for name, c := range map[string]struct {
-		from   string
-		notify []mail.Notify
-		want   int
-	}{
-		"the sender":                   {"alice@acme.example", []mail.Notify{0, mail.NotifyFailure | mail.NotifySuccess}, 2},
-		"not the null sender":          {"", []mail.Notify{0, mail.NotifyFailure}, 0},
-		"not with NOTIFY=NEVER":        {"alice@acme.example", []mail.Notify{mail.NotifyNever, 0}, 1},
-		"not with NOTIFY=SUCCESS only": {"alice@acme.example", []mail.Notify{mail.NotifySuccess, mail.NotifyDelay}, 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				s := newStation(t, "globex.example")
-				told := s.bounces()
-				s.answer = func(a Attempt) []Result { return each(a, failed("5.1.1", "550 5.1.1 No")) }
-				rcpts := to(t, "bob@globex.example", "carol@globex.example")
-				for i := range rcpts {
-					rcpts[i].Notify = c.notify[i]
-				}
-				s.keep(c.from, rcpts...)
-				s.Start()
-				synctest.Wait()
-				s.stop()
-				if len(*told) != c.want {
-					t.Errorf("told of %d failures, want %d", len(*told), c.want)
-				}
-			})
-		})
-	}
-}
-
-func TestWithoutItsBounceAFailureIsNotFinal(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newStation(t, "globex.example", "acme.example")
-		told := s.bounces()
-		compose := s.Notice
-		s.Notice = func(ctx context.Context, b Bounce) ([]custody.Submission, error) {
-			if len(s.made()) == 1 {
-				return nil, errors.New("no idea")
-			}
-			return compose(ctx, b)
-		}
-		s.answer = func(a Attempt) []Result { return each(a, failed("5.1.1", "550 5.1.1 No")) }
-		s.keep("alice@acme.example", to(t, "bob@globex.example")...)
-		s.Start()
-		time.Sleep(time.Hour)
-		s.stop()
-		if len(*told) != 1 || len(s.made()) != 3 || s.left() != 0 {
-			t.Errorf("told %d times in %d attempts, %d left", len(*told), len(s.made()), s.left())
-		}
-	})
-}
-
-func TestWhatPolicyNoLongerPermitsIsHeld(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newStation(t, "globex.example")
-		s.Ask = func(ctx context.Context, l *custody.Lease, c custody.Content, w custody.Warrant) *mail.Refusal {
-			if w.Kind() != custody.KindNotice || len(c.Header()) == 0 {
-				t.Errorf("asked with %v and %q", w, c.Header())
-			}
-			if len(s.events()) < 3 {
-				return mail.LookupFailed
-			}
-			return mail.SourceNotAllowed.Because("withdrawn")
-		}
-		s.keep("alice@acme.example", to(t, "bob@globex.example")...)
-		s.Start()
-		time.Sleep(time.Hour)
-		s.stop()
-		if len(s.made()) != 0 || s.queue.Depth().Held != 1 {
-			t.Errorf("%d attempts, %+v", len(s.made()), s.queue.Depth())
-		}
-		want := []string{"accepted", "leased", "deferred " + mail.LookupFailed.Text(), "leased", "held " + mail.SourceNotAllowed.Text()}
-		if diff := cmp.Diff(want, s.events()); diff != "" {
-			t.Errorf("-want +got:\n%s", diff)
-		}
-	})
-}
-
 func TestADomainWithoutARouteFailsWithoutAnAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStation(t)
@@ -562,12 +442,30 @@ func TestAPanicCostsOneAttemptOnly(t *testing.T) {
 	})
 }
 
+// rottenEngine gives bodies back with an octet changed.
+type rottenEngine struct{ *memory.Engine }
+
+func (e rottenEngine) OpenBody(ctx context.Context, name string) (custody.StoredBody, error) {
+	body, err := e.Engine.OpenBody(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	whole, _ := body.Whole()
+	return rotten{body, append([]byte("X"), whole[1:]...)}, nil
+}
+
+type rotten struct {
+	custody.StoredBody
+	whole []byte
+}
+
+func (r rotten) Whole() ([]byte, bool) { return r.whole, true }
+
 func TestAMessageThatDoesNotReadBackIsNeverSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStation(t, "globex.example")
 		s.keep("alice@acme.example", to(t, "bob@globex.example")...)
-		broken := custody.Options{SealKey: []byte(strings.Repeat("x", 32))}
-		queue, err := custody.OpenQueue(context.Background(), s.engine, broken)
+		queue, err := custody.OpenQueue(context.Background(), rottenEngine{s.engine}, custody.Options{SealKey: []byte(strings.Repeat("k", 32))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -575,8 +473,9 @@ func TestAMessageThatDoesNotReadBackIsNeverSent(t *testing.T) {
 		s.Start()
 		time.Sleep(time.Hour)
 		s.stop()
-		if n := len(s.made()); n != 0 {
-			t.Errorf("%d attempts", n)
+		events := s.events()
+		if len(s.made()) != 0 || s.Counters().SetAside != 1 || events[len(events)-1] != "set_aside" {
+			t.Errorf("%d attempts, events %q", len(s.made()), events)
 		}
 	})
 }
@@ -625,4 +524,49 @@ func TestAnEngineThatIsBrokenForAWhileLosesNothingAndMakesNoNoise(t *testing.T) 
 			t.Errorf("%d attempts, %d left", len(s.made()), s.left())
 		}
 	})
+}
+
+// countdown closes done after so many attempts.
+type countdown struct {
+	Transport
+	left atomic.Int64
+	done chan struct{}
+}
+
+func (c *countdown) Deliver(ctx context.Context, a Attempt) []Result {
+	results := c.Transport.Deliver(ctx, a)
+	if c.left.Add(-1) == 0 {
+		close(c.done)
+	}
+	return results
+}
+
+// TestKeptMessagesArriveOctetForOctet is the whole package on loopback: queue,
+// routes, connections.
+func TestKeptMessagesArriveOctetForOctet(t *testing.T) {
+	s := newStation(t)
+	next := newSink(t, testRoots().server(""))
+	s.zone.SetMX("globex.example", mail.MX{Preference: 10, Host: "mx1.globex.example"})
+	s.zone.SetAddresses("mx1.globex.example", netip.MustParseAddr("127.0.0.1"))
+	s.Router.AllowLoopback, s.Router.Port = true, next.Addr().(*net.TCPAddr).AddrPort().Port()
+	transport := &SMTP{Helo: "relay.anechoic.test", TLS: Required, Roots: testRoots().pool}
+	defer transport.Close()
+	all := &countdown{Transport: transport, done: make(chan struct{})}
+	all.left.Store(50)
+	s.Transport, s.PerSite = all, 4
+	for n := range 50 {
+		s.keep("alice@acme.example", to(t, fmt.Sprintf("r%d@globex.example", n))...)
+	}
+	s.Start()
+	<-all.done
+	s.stop()
+	if next.mails.Load() != 50 || s.left() != 0 || next.accepted.Load() > 4 {
+		t.Errorf("%d messages on %d connections, %d left", next.mails.Load(), next.accepted.Load(), s.left())
+	}
+	if got := string(*next.last.Load()); got != "Subject: hello\r\n\r\nHello.\r\n" {
+		t.Errorf("%q", got)
+	}
+	if delivered := s.events()[len(s.events())-1]; delivered != "delivered 250 2.0.0 Kept" {
+		t.Error(delivered)
+	}
 }

@@ -31,8 +31,9 @@ func newDotWriter(w io.Writer, buf []byte) *dotWriter {
 // Write takes the next piece of content.
 func (d *dotWriter) Write(p []byte) (int, error) {
 	if d.err == nil && len(p) > 0 {
-		d.check(p)
-		d.stuff(p)
+		if d.check(p); d.err == nil {
+			d.stuff(p)
+		}
 	}
 	if d.err != nil {
 		return 0, d.err
@@ -72,20 +73,28 @@ func (d *dotWriter) check(p []byte) {
 	}
 }
 
-// stuff writes p line by line.
+// stuff writes p, a dot before each that begins a line.
 func (d *dotWriter) stuff(p []byte) {
-	for len(p) > 0 && d.err == nil {
-		if d.last == '\n' && p[0] == '.' {
-			d.put([]byte{'.'})
+	if d.last == '\n' && p[0] == '.' {
+		d.put(dot)
+	}
+	d.last = p[len(p)-1]
+	for d.err == nil {
+		i := bytes.Index(p, lineWithDot)
+		if i < 0 {
+			d.put(p)
+			return
 		}
-		end := bytes.IndexByte(p, '\n') + 1
-		if end == 0 {
-			end = len(p)
-		}
-		d.put(p[:end])
-		d.last, p = p[end-1], p[end:]
+		d.put(p[:i+1])
+		d.put(dot)
+		p = p[i+1:]
 	}
 }
+
+var (
+	dot         = []byte(".")
+	lineWithDot = []byte("\n.")
+)
 
 // put collects output and writes it when the buffer is full.
 func (d *dotWriter) put(p []byte) {

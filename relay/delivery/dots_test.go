@@ -2,8 +2,11 @@ package delivery
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -122,6 +125,45 @@ func TestEightBitIsSeenAnywhere(t *testing.T) {
 				t.Errorf("octet %d of %d", i, n)
 			}
 			b[i] = 'a'
+		}
+	}
+}
+
+// suites finds the data that others made: ANECHOIC_SUITES, or beside the project.
+func suites(t testing.TB) string {
+	t.Helper()
+	dir := os.Getenv("ANECHOIC_SUITES")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "shared", "suites")
+	}
+	if _, err := os.Stat(dir); err != nil {
+		t.Skipf("no suites in %s: set ANECHOIC_SUITES to their folder", dir)
+	}
+	return dir
+}
+
+// TestNothingSmuggledLeaves sends what must not end DATA: it is refused, or
+// stuffed so that only the last dot ends the message.
+func TestNothingSmuggledLeaves(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(suites(t), "smtp", "end-of-data.dev.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list struct {
+		MustNotEnd []struct{ Seq string } `json:"must_not_end"`
+	}
+	if err := json.Unmarshal(b, &list); err != nil || len(list.MustNotEnd) == 0 {
+		t.Fatalf("%d sequences, %v", len(list.MustNotEnd), err)
+	}
+	for _, c := range list.MustNotEnd {
+		content := "Subject: x\r\n\r\nline" + c.Seq + "MAIL FROM:<admin@globex.example>\r\n"
+		for first := range len(content) + 1 {
+			out, err := stuffed([]byte(content), 64, first)
+			ends := bytes.Count(out, []byte("\r\n.\r\n"))
+			bare := bytes.Contains(bytes.ReplaceAll(out, []byte("\r\n"), nil), []byte("\r")) || bytes.ContainsAny(bytes.ReplaceAll(out, []byte("\r\n"), nil), "\n\x00")
+			if err == nil && (ends != 1 || bare) || err != nil && ends != 0 {
+				t.Errorf("%q in pieces at %d: %q, %v", c.Seq, first, out, err)
+			}
 		}
 	}
 }

@@ -77,7 +77,9 @@ func (t *SMTP) Deliver(ctx context.Context, a Attempt) []Result {
 	}
 	d.eightBit = eightBit
 	d.visit(ctx)
-	fill(d.results, d.conclusion(ctx))
+	if d.undecided() != nil {
+		fill(d.results, d.conclusion(ctx))
+	}
 	return d.results
 }
 

@@ -185,7 +185,9 @@ func (s *Signer) use(ctx context.Context, c candidate) crypto.Signer {
 
 // slots bounds how many RSA signatures are made at once: as many as there are
 // processors. More would only make each of them later, and everything else too.
-// The zero value is ready.
+// Before it signs, a holder lets everybody go first who is ready to run: a
+// signature takes longer than all else a message needs, and without that every
+// step of a delivery would wait behind several. The zero value is ready.
 type slots struct {
 	once sync.Once
 	free chan struct{}
@@ -195,6 +197,7 @@ func (s *slots) take(ctx context.Context) error {
 	s.once.Do(func() { s.free = make(chan struct{}, runtime.GOMAXPROCS(0)) })
 	select {
 	case s.free <- struct{}{}:
+		runtime.Gosched()
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("signing: waiting for a processor: %w", ctx.Err())
