@@ -16,6 +16,7 @@ import (
 	"anechoic/org"
 	"anechoic/relay/attribution"
 	"anechoic/relay/custody"
+	"anechoic/relay/limit"
 	"anechoic/relay/policy"
 	"anechoic/relay/signing"
 	"anechoic/relay/smtpd"
@@ -33,6 +34,7 @@ type intake struct {
 	passwords *credentials
 	signer    *signing.Signer
 	queue     *custody.Queue
+	limits    limit.Limiter
 	recorder  *recorder
 	metrics   *metrics.Metrics
 }
@@ -99,6 +101,9 @@ func (in *intake) take(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Rece
 	header := attribution.Strip(dir, r.Header)
 	warrant, refusal := policy.Permit(dir, proof, messageOf(tx.Envelope.From, header, originators), in.standing(ctx, now))
 	if refusal != nil {
+		return receipt, refusal
+	}
+	if refusal = in.withinLimits(dir, proof, len(tx.Envelope.Recipients), now); refusal != nil {
 		return receipt, refusal
 	}
 	signatures, refusal := in.sign(ctx, warrant, dir, header, r.Hashes, now)
@@ -210,6 +215,22 @@ func (in *intake) verified(ctx context.Context, r *smtpd.Received, now time.Time
 // standing asks for the DNS proof of a domain, before its first use by a look-up.
 func (in *intake) standing(ctx context.Context, now time.Time) policy.Standing {
 	return func(d *org.Domain, name mail.Domain) org.Standing { return in.domains.Standing(ctx, d, name, now) }
+}
+
+// withinLimits spends from the budgets of the source that was proven.
+func (in *intake) withinLimits(dir *org.Directory, proof attribution.Proof, recipients int, now time.Time) *mail.Refusal {
+	source, ok := dir.Source(proof.Organisation(), proof.Source())
+	if !ok || source.Limits == (org.Limits{}) {
+		return nil
+	}
+	key := string(source.Organisation) + "/" + source.ID
+	retry := in.limits.Take(now,
+		limit.Claim{Key: "messages " + key, Rate: limit.Rate{Units: source.Limits.MessagesPerHour, Span: time.Hour}, Amount: 1},
+		limit.Claim{Key: "recipients " + key, Rate: limit.Rate{Units: source.Limits.RecipientsPerDay, Span: 24 * time.Hour}, Amount: recipients})
+	if retry.IsZero() {
+		return nil
+	}
+	return mail.RateLimited.Because("source %s of %s has no budget before %s", source.ID, source.Organisation, retry.Format(time.RFC3339))
 }
 
 func (in *intake) sign(ctx context.Context, w custody.Proven, dir *org.Directory, header mail.Header, hashes dkim.BodyHashes, now time.Time) ([]mail.Field, *mail.Refusal) {
