@@ -222,7 +222,7 @@ func isProviderName(name mail.Domain) bool {
 
 // key checks one signing key of a domain.
 func (b *builder) key(d *Domain, where string, e *KeyEntry) {
-	if !validSelector(e.Selector) {
+	if !ValidSelector(e.Selector) {
 		b.refuse(where+".selector", "lower-case letters, digits and -, for example an1", "%q is no selector", e.Selector)
 	}
 	if slices.ContainsFunc(d.Keys, func(k Key) bool { return k.Selector == e.Selector }) {
@@ -238,8 +238,8 @@ func (b *builder) key(d *Domain, where string, e *KeyEntry) {
 	d.Keys = append(d.Keys, Key{Selector: e.Selector, Algorithm: Algorithm(e.Algorithm), File: file})
 }
 
-// validSelector takes one or more labels (RFC 6376 section 3.1) in lower case.
-func validSelector(s string) bool {
+// ValidSelector takes one or more labels (RFC 6376 section 3.1) in lower case.
+func ValidSelector(s string) bool {
 	name, err := mail.ParseDomain(s)
 	return err == nil && name.String() == s && len(s) <= maxSelector
 }

@@ -111,7 +111,8 @@ type Source struct {
 	RequireDKIM      bool
 	SingleProofUntil time.Time // zero: never; else the day after which a second proof is needed
 
-	// microsoft365 and google
+	// Secret is asked for beside the first proof where it is set: for google always,
+	// for microsoft365 as the second proof, for the others as one more lock.
 	Secret *SecretHeader
 
 	// google

@@ -55,3 +55,17 @@ func checkCharacter(random string) byte {
 	}
 	return secretAlphabet[sum%len(secretAlphabet)]
 }
+
+// SecretHeaderName gives a name for an organisation's secret header that a
+// registry takes: X-Acme-Relay-Key for acme.
+func SecretHeaderName(id ID) string {
+	words := strings.FieldsFunc(strings.ToLower(string(id)), func(r rune) bool { return r == '-' })
+	for i, w := range words {
+		words[i] = strings.ToUpper(w[:1]) + w[1:]
+	}
+	name := "X-" + strings.Join(words, "-") + "-Relay-Key"
+	if len(words) == 0 || badSecretName(name) != "" { // a long id, or one such as ms or google
+		return "X-Relay-Key"
+	}
+	return name
+}

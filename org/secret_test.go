@@ -95,3 +95,19 @@ func TestHashesOutsideTheFormAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestNameForASecretHeaderIsOneThatLoads(t *testing.T) {
+	for id, want := range map[ID]string{
+		"acme":                         "X-Acme-Relay-Key",
+		"acme-west-2":                  "X-Acme-West-2-Relay-Key",
+		"google":                       "X-Relay-Key", // X-Google-… is the provider's
+		"ms":                           "X-Relay-Key",
+		ID(strings.Repeat("long", 10)): "X-Relay-Key",
+		"":                             "X-Relay-Key",
+		"é":                            "X-Relay-Key", // no id, but no reason to fail
+	} {
+		if got := SecretHeaderName(id); got != want || badSecretName(got) != "" {
+			t.Errorf("%q gets %q, want %q", id, got, want)
+		}
+	}
+}

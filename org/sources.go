@@ -56,6 +56,7 @@ func (b *builder) source(o *Organisation, s *Source, where string, e *SourceEntr
 	b.belongs(s.Kind, where, e)
 	b.role(s, where, e)
 	b.limits(s, where, e)
+	b.secretHeader(s, where+".secret_header", e.SecretHeader)
 	switch s.Kind {
 	case Microsoft365:
 		b.microsoft365(o, s, where, e)
@@ -87,7 +88,6 @@ func (b *builder) belongs(k Kind, where string, e *SourceEntry) {
 		{"hybrid_addresses", e.HybridAddresses != nil, []Kind{Microsoft365}},
 		{"require_dkim", e.RequireDKIM, []Kind{Microsoft365}},
 		{"single_proof_until", e.SingleProofUntil != nil, []Kind{Microsoft365}},
-		{"secret_header", e.SecretHeader != nil, []Kind{Microsoft365, Google}},
 		{"dkim", e.DKIM != nil, []Kind{Google}},
 		{"username", e.Username != "", []Kind{Credential}},
 		{"password", e.Password != nil, []Kind{Credential}},
@@ -154,7 +154,6 @@ func (b *builder) microsoft365(o *Organisation, s *Source, where string, e *Sour
 		b.refuse(where+".internal", "list the servers in hybrid_addresses, or take it out", "internal networks of servers that are not listed")
 	}
 	s.RequireDKIM = e.RequireDKIM
-	b.secretHeader(s, where+".secret_header", e.SecretHeader)
 	b.secondProof(s, where, e)
 	if len(b.dir.providers.Microsoft365.Ranges) == 0 {
 		b.find(s, time.Time{}, "providers.microsoft365 has no ranges: none of its mail can be proven")
@@ -279,7 +278,6 @@ func (b *builder) google(o *Organisation, s *Source, where string, e *SourceEntr
 	if e.SecretHeader == nil {
 		b.refuse(where+".secret_header", "make one with `anechoic source secret new` and add it in the Workspace's routing setting", "a google source needs its secret header")
 	}
-	b.secretHeader(s, where+".secret_header", e.SecretHeader)
 	if len(e.DKIM) == 0 {
 		b.refuse(where+".dkim", `write dkim = [ { domain = "acme.example", selectors = ["google"] } ]`, "a google source needs the domains and selectors it signs with")
 	}
@@ -306,7 +304,7 @@ func (b *builder) identity(o *Organisation, s *Source, where string, e *Identity
 		at, id := below(where+".selectors", i), identity{name, selector}
 		first, taken := b.dir.identities[id]
 		switch {
-		case !validSelector(selector):
+		case !ValidSelector(selector):
 			b.refuse(at, "as it stands in s= of the provider's signatures", "%q is no selector", selector)
 		case b.isOurs(id):
 			b.refuse(at, "list the provider's selectors only", "selector %q of %s is a key of this relay's", selector, name)
