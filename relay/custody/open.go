@@ -28,7 +28,7 @@ func OpenQueue(ctx context.Context, engine Engine, opts Options) (*Queue, error)
 		return nil, fmt.Errorf("custody: open the queue: %w", err)
 	}
 	o := opening{q: q, lost: map[mail.ID]bool{}}
-	for _, step := range []func(context.Context) error{o.readAside, o.readMessages, o.readRecipients, o.finish} {
+	for _, step := range []func(context.Context) error{o.readAside, o.readMessages, o.readRecipients, o.readDetained, o.finish} {
 		if err := step(ctx); err != nil {
 			return nil, fmt.Errorf("custody: open the queue: %w", err)
 		}

@@ -13,8 +13,9 @@
 // whose attempt was in flight at a crash is attempted again. DESIGN.md has the
 // crash table.
 //
-// It is types and rules over an Engine, which is where state lives. It is not
-// for messages that nobody proved: there is no warrant for those.
+// It is types and rules over an Engine, which is where state lives. Messages
+// that nobody proved have no warrant: Detain keeps them as a record of another
+// type, which no lease returns.
 package custody
 
 import (
@@ -89,6 +90,7 @@ type Queue struct {
 	wake   chan struct{}
 
 	steering chan struct{} // holds a token while nobody steers
+	detained detainedIndex // what nobody proved: apart from all else
 
 	mu    sync.Mutex // guards index; never held over I/O
 	idle  *sync.Cond // on mu: a slot or entry is no longer busy

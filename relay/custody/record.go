@@ -145,12 +145,12 @@ func decodeRecipient(b []byte) (*recipientRecord, error) {
 // sealer seals and opens what is stored. Each use has a key of its own, made of
 // Options.SealKey.
 type sealer struct {
-	proof, notice, recipient []byte
+	proof, notice, recipient, detained []byte
 }
 
 func newSealer(key []byte) sealer {
 	derive := func(use string) []byte { return authenticate(key, []byte("anechoic custody "+use)) }
-	return sealer{proof: derive("proof"), notice: derive("notice"), recipient: derive("recipient")}
+	return sealer{proof: derive("proof"), notice: derive("notice"), recipient: derive("recipient"), detained: derive("detained")}
 }
 
 // recipientMACSize is the octets kept of a recipient's HMAC (RFC 2104 section 5

@@ -6,13 +6,19 @@ import (
 )
 
 // Receipt says that a message is in custody: durable, with its recipients and
-// facts. Only Keep makes one. The zero Receipt is refused by every consumer.
+// facts. Only Keep makes one, and Detain for what waits for a person instead.
+// The zero Receipt is refused by every consumer.
 type Receipt struct {
-	id mail.ID
+	id       mail.ID
+	detained bool
 }
 
 // ID names the message that was kept.
 func (r Receipt) ID() mail.ID { return r.id }
+
+// Detained says that the message is kept, but goes nowhere before a person
+// releases it.
+func (r Receipt) Detained() bool { return r.detained }
 
 // IsZero says that nothing was kept.
 func (r Receipt) IsZero() bool { return r.id == "" }

@@ -1,0 +1,260 @@
+package custody
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"anechoic/ledger"
+	"anechoic/mail"
+	"anechoic/org"
+	"anechoic/relay/attribution"
+)
+
+// Keys of detained messages. The body has a name of its own: the message gets
+// its id as name when it is released.
+const (
+	detainedPrefix     = "detained/" // detained/<id>
+	detainedBodyPrefix = "detained-"
+)
+
+func detainedKey(id mail.ID) string  { return detainedPrefix + string(id) }
+func detainedBody(id mail.ID) string { return detainedBodyPrefix + string(id) }
+
+// detainedRecord is what is stored of a detained message beside its content: the
+// version, an HMAC of the rest for this id, and this as JSON. It never changes.
+type detainedRecord struct {
+	Org        org.ID               `json:"org"`
+	Source     string               `json:"source"`
+	Reason     mail.Reason          `json:"reason"`
+	Evidence   attribution.Evidence `json:"evidence"`
+	From       mail.Address         `json:"from"`
+	Envelope   mail.Envelope        `json:"envelope"`
+	Recipients []mail.Recipient     `json:"recipients"`
+	Kept       time.Time            `json:"kept"`
+	Expires    time.Time            `json:"expires"`
+	HeaderSize int64                `json:"header_size"`
+	Size       int64                `json:"size"`
+	Hash       []byte               `json:"hash"` // SHA-256 of header and body
+}
+
+// sealDetained writes a record so that nobody can edit what it says at rest:
+// evidence that was added to it would prove something.
+func (s sealer) sealDetained(id mail.ID, r *detainedRecord) ([]byte, error) {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	return append(append([]byte{recordVersion}, s.detainedMAC(id, text)...), text...), nil
+}
+
+func (s sealer) detainedMAC(id mail.ID, text []byte) []byte {
+	return authenticate(s.detained, make(canonical, 0, 64).text("detained 1").text(string(id)), text)
+}
+
+// openDetained reads what sealDetained wrote under its key; anything else is
+// errRecord.
+func (s sealer) openDetained(key string, value []byte) (mail.ID, *detainedRecord, error) {
+	id := mail.ID(strings.TrimPrefix(key, detainedPrefix))
+	switch {
+	case !id.Valid() || detainedKey(id) != key:
+		return "", nil, fmt.Errorf("%w: key %q names no detained message", errRecord, key)
+	case len(value) < 1+sha256.Size || value[0] != recordVersion:
+		return id, nil, fmt.Errorf("%w: it is not of version %d", errRecord, recordVersion)
+	}
+	mac, text := value[1:1+sha256.Size], value[1+sha256.Size:]
+	if !hmac.Equal(mac, s.detainedMAC(id, text)) {
+		return id, nil, fmt.Errorf("%w: it is not what was written", errRecord)
+	}
+	r := new(detainedRecord)
+	if err := json.Unmarshal(text, r); err != nil {
+		return id, nil, fmt.Errorf("%w: %v", errRecord, err)
+	}
+	return id, r, nil
+}
+
+// detained is the record for others.
+func (r *detainedRecord) detained(id mail.ID) Detained {
+	d := Detained{
+		ID: id, Organisation: r.Org, Source: r.Source, Reason: r.Reason, Evidence: r.Evidence, From: r.From, Envelope: r.Envelope,
+		Kept: r.Kept, Expires: r.Expires, HeaderSize: r.HeaderSize, Size: r.Size,
+	}
+	d.Envelope.Recipients = r.Recipients
+	return d
+}
+
+// fact is an event of a detained message.
+func (r *detainedRecord) fact(id mail.ID, event ledger.Event, now time.Time) ledger.Fact {
+	f := ledger.Fact{
+		Time: now.UTC(), ID: id, Event: event, Org: string(r.Org), Source: r.Source, Direction: "outbound", MailFrom: r.Envelope.From.String(),
+		From: r.From.String(), Size: r.Size, Identity: ledger.Unproven, Reason: r.Reason, Disposition: disposition(event),
+	}
+	for _, to := range r.Recipients {
+		f.Rcpt = append(f.Rcpt, to.Address.String())
+	}
+	return f
+}
+
+// readDetained reads one record, also as it is stored, and sets it aside if it is
+// damaged.
+func (q *Queue) readDetained(ctx context.Context, id mail.ID) (r *detainedRecord, value []byte, err error) {
+	if !id.Valid() {
+		return nil, nil, fmt.Errorf("custody: detained %q: %w", id, ErrNotFound)
+	}
+	if value, err = q.engine.Get(ctx, detainedKey(id)); err != nil {
+		return nil, nil, fmt.Errorf("custody: detained %s: %w", id, err)
+	}
+	if _, r, err = q.seals.openDetained(detainedKey(id), value); err != nil {
+		return nil, nil, q.setDetainedAside(ctx, detainedKey(id), value, err)
+	}
+	return r, value, nil
+}
+
+// setDetainedAside moves a record that is not what was kept aside, and gives
+// ErrSetAside.
+func (q *Queue) setDetainedAside(ctx context.Context, key string, value []byte, cause error) error {
+	return errors.Join(fmt.Errorf("custody: %s: %w: %w", key, ErrSetAside, cause), q.moveDetainedAside(ctx, key, value, cause))
+}
+
+// moveDetainedAside moves a damaged record. Its body stays for whoever looks into
+// it; neither is ever sent.
+func (q *Queue) moveDetainedAside(ctx context.Context, key string, value []byte, cause error) error {
+	id := mail.ID(strings.TrimPrefix(key, detainedPrefix))
+	q.opts.Log.Error("a detained message is not what was kept: it was set aside", "id", id, "cause", cause)
+	q.detained.forget(id)
+	return q.engine.Commit(ctx, &Batch{
+		Put: []Record{{Key: asidePrefix + key, Value: value}}, Delete: []string{key},
+		Facts: []ledger.Fact{{Time: time.Now().UTC(), ID: id, Event: ledger.SetAside, Detail: "detained: " + cause.Error()}},
+	})
+}
+
+// readDetained notes what is detained, and what of it is damaged.
+func (o *opening) readDetained(ctx context.Context) error {
+	return o.q.engine.Scan(ctx, detainedPrefix, "", func(key string, value []byte) bool {
+		id, r, err := o.q.seals.openDetained(key, value)
+		if err != nil {
+			o.damaged = append(o.damaged, damage{Record: Record{Key: key, Value: bytes.Clone(value)}, id: id, cause: err})
+			return true
+		}
+		o.q.detained.add(id, detainedEntry{org: r.Org, size: r.Size, expires: r.Expires})
+		return true
+	})
+}
+
+// detainedIndex is what is detained, in memory: for the caps, for expiry, and so
+// that one person at a time ends a detention. It does no I/O.
+type detainedIndex struct {
+	mu       sync.Mutex // guards what follows
+	messages map[mail.ID]*detainedEntry
+	uses     map[org.ID]DetainedUse
+}
+
+type detainedEntry struct {
+	org     org.ID
+	size    int64
+	expires time.Time
+	claimed bool // being kept, released or dropped
+}
+
+// reserve makes room for a message that is about to be kept, and claims it.
+func (x *detainedIndex) reserve(id mail.ID, e detainedEntry) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	used := x.uses[e.org]
+	switch {
+	case x.messages[id] != nil:
+		return errors.New("a message of that id is detained already")
+	case used.Messages >= DetainedMessages || used.Octets+e.size > DetainedOctets:
+		return fmt.Errorf("%w: %s has %d messages of %d octets, at most %d of %d are kept", ErrDetentionFull, e.org, used.Messages, used.Octets, DetainedMessages, DetainedOctets)
+	}
+	e.claimed = true
+	x.put(id, e)
+	return nil
+}
+
+// add notes a message that is there.
+func (x *detainedIndex) add(id mail.ID, e detainedEntry) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.put(id, e)
+}
+
+func (x *detainedIndex) put(id mail.ID, e detainedEntry) {
+	if x.messages == nil {
+		x.messages, x.uses = map[mail.ID]*detainedEntry{}, map[org.ID]DetainedUse{}
+	}
+	x.messages[id] = &e
+	used := x.uses[e.org]
+	x.uses[e.org] = DetainedUse{Messages: used.Messages + 1, Octets: used.Octets + e.size}
+}
+
+// forget notes that a message is there no more.
+func (x *detainedIndex) forget(id mail.ID) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	e := x.messages[id]
+	if e == nil {
+		return
+	}
+	delete(x.messages, id)
+	used := x.uses[e.org]
+	if used = (DetainedUse{Messages: used.Messages - 1, Octets: used.Octets - e.size}); used.Messages == 0 {
+		delete(x.uses, e.org)
+		return
+	}
+	x.uses[e.org] = used
+}
+
+func (x *detainedIndex) claim(id mail.ID) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch e := x.messages[id]; {
+	case e == nil:
+		return ErrNotFound
+	case e.claimed:
+		return ErrDetentionBusy
+	default:
+		e.claimed = true
+		return nil
+	}
+}
+
+func (x *detainedIndex) unclaim(id mail.ID) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e := x.messages[id]; e != nil {
+		e.claimed = false
+	}
+}
+
+// expired gives what has no time left.
+func (x *detainedIndex) expired(now time.Time) (ids []mail.ID) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for id, e := range x.messages {
+		if !now.Before(e.expires) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+func (x *detainedIndex) use(of org.ID) (all DetainedUse) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if of != "" {
+		return x.uses[of]
+	}
+	for _, u := range x.uses {
+		all.Messages += u.Messages
+		all.Octets += u.Octets
+	}
+	return all
+}
