@@ -108,9 +108,10 @@ func New(options Options) (a *App, err error) {
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
+	made := a // a is nil when New returns an error
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, a.Stop(context.Background()))
+			err = errors.Join(err, made.Stop(context.Background()))
 		}
 	}()
 	var problems []org.Problem

@@ -42,8 +42,25 @@ func tlsText(state *tls.ConnectionState) string {
 	if state == nil {
 		return ""
 	}
-	return tls.VersionName(state.Version) + " " + tls.CipherSuiteName(state.CipherSuite)
+	return tls.VersionName(state.Version) + " " + suiteName(state.CipherSuite)
 }
+
+// suiteName is tls.CipherSuiteName, which makes a list of all suites each time;
+// here every message asks.
+func suiteName(id uint16) string {
+	if name, ok := suiteNames()[id]; ok {
+		return name
+	}
+	return tls.CipherSuiteName(id)
+}
+
+var suiteNames = sync.OnceValue(func() map[uint16]string {
+	names := map[uint16]string{}
+	for _, s := range tls.CipherSuites() {
+		names[s.ID] = s.Name
+	}
+	return names
+})
 
 // printable cuts a stranger's text to what a log line can bear.
 func printable(s string) string {
