@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"anechoic/control/api"
+	"anechoic/control/config"
 	"anechoic/engine/local"
 	"anechoic/ledger"
 	"anechoic/mail"
@@ -298,7 +299,7 @@ func (sh *shell) logVerify(ctx context.Context) error {
 
 // verifyStopped reads the ledger of a relay that does not run.
 func verifyStopped(ctx context.Context, dataDir string) (verified api.Verified, err error) {
-	dir := engineDir(dataDir)
+	dir := config.Config{DataDir: dataDir}.Store()
 	if _, err := os.Stat(dir); err != nil {
 		return verified, fmt.Errorf("log verify: no relay runs, and there is no ledger: %w", err)
 	}
