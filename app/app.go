@@ -52,6 +52,7 @@ type App struct {
 	metrics *metrics.Metrics
 
 	engine     *local.Engine
+	store      custody.Engine // the same, measured
 	queue      *custody.Queue
 	resolver   *dns.Client
 	domains    *org.Proofs
@@ -66,6 +67,7 @@ type App struct {
 
 	directory atomic.Pointer[org.Directory]
 	findings  atomic.Pointer[[]org.Finding]
+	listening atomic.Bool // every port is bound
 	draining  atomic.Bool
 
 	reloading sync.Mutex // one reload at a time
@@ -108,9 +110,10 @@ func New(options Options) (a *App, err error) {
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
+	made := a // a is nil when New returns an error
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, a.Stop(context.Background()))
+			err = errors.Join(err, made.Stop(context.Background()))
 		}
 	}()
 	var problems []org.Problem
@@ -147,12 +150,13 @@ func (a *App) openStore() (err error) {
 	if err := os.MkdirAll(filepath.Join(a.config.DataDir, "spool"), 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	a.engine, err = local.Open(local.Options{Dir: filepath.Join(a.config.DataDir, "store"), Log: a.log})
+	a.engine, err = local.Open(local.Options{Dir: a.config.Store(), Log: a.log})
 	if err != nil {
 		return err
 	}
 	a.onStop("store", func(context.Context) error { return a.engine.Close() })
-	a.recorder = newRecorder(a.engine, a.metrics, a.log)
+	a.store = measuredStore{a.engine, a.metrics}
+	a.recorder = newRecorder(a.store, a.log)
 	return nil
 }
 
@@ -185,7 +189,7 @@ func (a *App) openQueue() error {
 	if err != nil {
 		return err
 	}
-	a.queue, err = custody.OpenQueue(context.Background(), a.engine, custody.Options{
+	a.queue, err = custody.OpenQueue(context.Background(), a.store, custody.Options{
 		SealKey: key, RetryAfter: a.config.Delivery.RetryAfter, ExpireAfter: a.config.Delivery.ExpireAfter, Log: a.log,
 	})
 	return err
@@ -262,9 +266,11 @@ func (a *App) listenSMTP() error {
 	}
 	a.dispatcher.Router.Own = ownAddresses(slices.Concat(a.ready.SMTP, a.ready.SMTPTLS, a.ready.Submission, a.ready.Proxy))
 	a.onStop("smtp", a.server.Shutdown)
+	a.listening.Store(true)
 	for _, b := range listeners {
 		a.running.Go(func() {
-			if err := a.server.Serve(context.Background(), b.listener, b.mode); err != nil {
+			listener := measuredListener{b.listener, listenerNames[b.mode], a.metrics}
+			if err := a.server.Serve(context.Background(), listener, b.mode); err != nil {
 				a.log.Error("a listener failed", "address", b.listener.Addr().String(), "error", err)
 			}
 		})
@@ -296,7 +302,7 @@ func (a *App) Stop(ctx context.Context) error {
 // record writes a fact of the relay itself.
 func (a *App) record(f ledger.Fact) error {
 	f.Time = time.Now().UTC()
-	return a.engine.Commit(context.Background(), &custody.Batch{Facts: []ledger.Fact{f}})
+	return a.store.Commit(context.Background(), &custody.Batch{Facts: []ledger.Fact{f}})
 }
 
 func (a *App) flushRefusals(ctx context.Context) {

@@ -25,13 +25,16 @@ func (a *App) makeControl() error {
 	}
 	a.control = api.NewHTTPServer(server.Handler(), a.log)
 	checks := api.Operations{
-		Checks: []api.Check{{Name: "storage", Ask: a.storageReady}}, Draining: a.draining.Load, Metrics: a.metrics.Handler(),
+		Checks: []api.Check{{Name: "storage", Ask: a.storageReady}, {Name: "listeners", Ask: a.listenersReady}}, Draining: a.draining.Load, Metrics: a.metrics.Handler(),
 	}
 	a.operations = api.NewHTTPServer(checks.Handler(), a.log)
 	a.metrics.Watch(metrics.Gauges{
 		Queue: a.queue.Depth, Generation: func() uint64 { return a.directory.Load().Generation() },
 		Findings: func() int { return len(*a.findings.Load()) },
-		Ready:    func() bool { return checks.Ready(context.Background()).Ready },
+		Faults: func() uint64 {
+			return uint64(a.server.Counters.Panics.Load()) + a.dispatcher.Counters().Panics + a.signer.Faults()
+		},
+		Ready: func() bool { return checks.Ready(context.Background()).Ready },
 	})
 	return nil
 }
@@ -39,6 +42,14 @@ func (a *App) makeControl() error {
 // storageReady says whether mail can be kept: the engine has not broken and has
 // room.
 func (a *App) storageReady(context.Context) error { return a.engine.Ready() }
+
+// listenersReady says whether every port is bound.
+func (a *App) listenersReady(context.Context) error {
+	if !a.listening.Load() {
+		return errors.New("the ports are not bound")
+	}
+	return nil
+}
 
 // node is what only the running program knows of itself.
 func (a *App) node() api.Node {

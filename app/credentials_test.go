@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"anechoic/mail"
@@ -129,4 +130,44 @@ func TestChecksThatWaitAreBounded(t *testing.T) {
 	if r := c.check(context.Background(), dir, "app@acme", "right password", inside, noon); r == nil || !r.Temporary() {
 		t.Errorf("one more waits: %v", r)
 	}
+}
+
+// TestManyConnectionsOfOneUserCostOneCheck: an application may open more
+// connections at once than checks may wait.
+func TestManyConnectionsOfOneUserCostOneCheck(t *testing.T) {
+	dir := oneCredential(t, "right password")
+	synctest.Test(t, func(t *testing.T) {
+		c := newCredentials()
+		for range checksAtOnce {
+			c.slots <- struct{}{}
+		}
+		right, wrong := make(chan *mail.Refusal, 2*checksWaiting), make(chan *mail.Refusal, 2)
+		for range cap(right) {
+			go func() { right <- c.check(context.Background(), dir, "app@acme", "right password", inside, noon) }()
+		}
+		for range cap(wrong) {
+			go func() { wrong <- c.check(context.Background(), dir, "app@acme", "wrong password", inside, noon) }()
+		}
+		synctest.Wait()
+		if n := len(c.waiting); n != 2 {
+			t.Errorf("%d checks wait, want one for each password", n)
+		}
+		<-c.slots
+		for range cap(right) {
+			if r := <-right; r != nil {
+				t.Fatal(r)
+			}
+		}
+		for range cap(wrong) {
+			if r := <-wrong; r == nil || r.Code() != mail.AuthFailed.Code() {
+				t.Fatalf("a wrong password: %v", r)
+			}
+		}
+		if n := c.failures[attempt{"app@acme", inside}].count; n != cap(wrong) {
+			t.Errorf("%d failures were counted, want %d", n, cap(wrong))
+		}
+		if len(c.running) > 0 {
+			t.Errorf("%d checks are still noted as running", len(c.running))
+		}
+	})
 }

@@ -136,7 +136,7 @@ func (a *App) saveGeneration(ctx context.Context, g generation) error {
 	if err != nil {
 		return err
 	}
-	return a.engine.Commit(ctx, &custody.Batch{Put: []custody.Record{{Key: generationKey, Value: text}}})
+	return a.store.Commit(ctx, &custody.Batch{Put: []custody.Record{{Key: generationKey, Value: text}}})
 }
 
 // loadProofs and saveProofs keep the standing of domains over a restart, so that
@@ -167,5 +167,5 @@ func (a *App) saveProofs(states []org.SavedProof) error {
 		}
 		batch.Put = append(batch.Put, custody.Record{Key: proofPrefix + string(s.Organisation) + "/" + s.Name.String(), Value: text})
 	}
-	return a.engine.Commit(context.Background(), batch)
+	return a.store.Commit(context.Background(), batch)
 }

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"anechoic/control/metrics"
 	"anechoic/ledger"
 	"anechoic/mail"
 	"anechoic/relay/custody"
@@ -42,8 +41,25 @@ func tlsText(state *tls.ConnectionState) string {
 	if state == nil {
 		return ""
 	}
-	return tls.VersionName(state.Version) + " " + tls.CipherSuiteName(state.CipherSuite)
+	return tls.VersionName(state.Version) + " " + suiteName(state.CipherSuite)
 }
+
+// suiteName is tls.CipherSuiteName, which makes a list of all suites each time;
+// here every message asks.
+func suiteName(id uint16) string {
+	if name, ok := suiteNames()[id]; ok {
+		return name
+	}
+	return tls.CipherSuiteName(id)
+}
+
+var suiteNames = sync.OnceValue(func() map[uint16]string {
+	names := map[uint16]string{}
+	for _, s := range tls.CipherSuites() {
+		names[s.ID] = s.Name
+	}
+	return names
+})
 
 // printable cuts a stranger's text to what a log line can bear.
 func printable(s string) string {
@@ -60,9 +76,8 @@ func printable(s string) string {
 // must not become a flood of writes: past a rate per peer and reason they are
 // counted, and the count is written as one fact.
 type recorder struct {
-	engine  custody.Engine
-	metrics *metrics.Metrics
-	log     *slog.Logger
+	engine custody.Engine
+	log    *slog.Logger
 
 	mu    sync.Mutex // guards what follows
 	peers map[refusedPeer]*refusedCount
@@ -90,8 +105,8 @@ const (
 	refusalPeersAtMost = 50_000
 )
 
-func newRecorder(engine custody.Engine, m *metrics.Metrics, log *slog.Logger) *recorder {
-	return &recorder{engine: engine, metrics: m, log: log, peers: map[refusedPeer]*refusedCount{}}
+func newRecorder(engine custody.Engine, log *slog.Logger) *recorder {
+	return &recorder{engine: engine, log: log, peers: map[refusedPeer]*refusedCount{}}
 }
 
 // refused records one refusal.
@@ -105,7 +120,6 @@ func (r *recorder) refused(fact ledger.Fact, refusal *mail.Refusal) {
 	}
 	fact.Reason, fact.Detail = refusal.Reason(), printable(refusal.Detail())
 	fact.Reply = refusal.Line(fact.ID)
-	r.metrics.Refused(refusal.Reason())
 	if facts := r.due(fact, fact.Time); len(facts) > 0 {
 		r.write(facts)
 	}

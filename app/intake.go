@@ -69,7 +69,9 @@ func (in *intake) judgeRecipient(tx *smtpd.Transaction, rcpt mail.Recipient) *ma
 // Data implements smtpd.Handler: it tells the ledger what became of the message
 // on its path.
 func (in *intake) Data(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Received) (custody.Receipt, *mail.Refusal) {
-	fact := transactionFact(tx, time.Now())
+	start := time.Now()
+	defer func() { in.metrics.Intake(time.Since(start)) }()
+	fact := transactionFact(tx, start)
 	fact.Size = r.Size
 	receipt, refusal := in.take(ctx, tx, r, &fact)
 	if refusal != nil {
@@ -236,7 +238,9 @@ func (in *intake) withinLimits(dir *org.Directory, proof attribution.Proof, reci
 func (in *intake) sign(ctx context.Context, w custody.Proven, dir *org.Directory, header mail.Header, hashes dkim.BodyHashes, now time.Time) ([]mail.Field, *mail.Refusal) {
 	start := time.Now()
 	fields, refusal := in.signer.Sign(ctx, w, dir, header, hashes, now)
-	in.metrics.Signed(time.Since(start))
+	if len(fields) > 0 {
+		in.metrics.Signed(time.Since(start))
+	}
 	return fields, refusal
 }
 
@@ -245,6 +249,7 @@ func (in *intake) keep(ctx context.Context, s custody.Submission, fact *ledger.F
 	accepted := *fact
 	accepted.Event, accepted.Identity, accepted.Disposition = ledger.Accepted, ledger.Proven, ledger.DispositionRelayed
 	s.Facts = []ledger.Fact{accepted}
+	start := time.Now()
 	receipt, err := in.queue.Keep(ctx, s, now)
 	switch {
 	case errors.Is(err, custody.ErrFull):
@@ -252,7 +257,7 @@ func (in *intake) keep(ctx context.Context, s custody.Submission, fact *ledger.F
 	case err != nil:
 		return receipt, mail.CustodyFailed.Because("%v", err)
 	}
-	in.metrics.Accepted(accepted.Org)
+	in.metrics.Kept(time.Since(start))
 	return receipt, nil
 }
 

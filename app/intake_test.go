@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"anechoic/control/metrics"
 	"anechoic/engine/memory"
 	"anechoic/ledger"
 	"anechoic/mail"
@@ -104,7 +103,7 @@ func factsOf(t *testing.T, e ledger.Scanner) (facts []ledger.Fact) {
 
 func TestAFloodOfRefusalsIsCountedNotWritten(t *testing.T) {
 	e := memory.New()
-	r := newRecorder(e, metrics.New("test"), slog.New(slog.DiscardHandler))
+	r := newRecorder(e, slog.New(slog.DiscardHandler))
 	fact := ledger.Fact{ID: "one", Time: noon, Peer: outside, ClaimedOrg: "acme"}
 	for range refusalsWritten + 1000 {
 		r.refused(fact, mail.TenantNotAuthorized.Because("tenant x"))
@@ -134,7 +133,7 @@ func TestAFloodOfRefusalsIsCountedNotWritten(t *testing.T) {
 
 func TestManyPeersDoNotFillMemory(t *testing.T) {
 	e := memory.New()
-	r := newRecorder(e, metrics.New("test"), slog.New(slog.DiscardHandler))
+	r := newRecorder(e, slog.New(slog.DiscardHandler))
 	addr := netip.MustParseAddr("10.0.0.0")
 	for range refusalPeersAtMost + 10 {
 		addr = addr.Next()

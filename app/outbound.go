@@ -29,7 +29,7 @@ func (a *App) makeDispatcher() error {
 	transport := &delivery.SMTP{Helo: helo, Bind: c.Bind, TLS: delivery.TLSPolicy(c.TLS), Log: a.log}
 	a.onStop("connections", func(context.Context) error { transport.Close(); return nil })
 	a.dispatcher = &delivery.Dispatcher{
-		Queue: a.queue, Transport: transport, Ask: a.askAgain, Notice: a.bounce, Log: a.log,
+		Queue: a.queue, Transport: measuredTransport{transport, a.metrics}, Ask: a.askAgain, Notice: a.bounce, Log: a.log,
 		Router: &delivery.Router{
 			Resolver: a.resolver, SmartHost: smartHost, Port: uint16(c.Port), Hostname: a.config.Hostname.String(),
 			AllowLoopback: onLoopback(a.config.DNS.Servers),

@@ -24,6 +24,7 @@ type Judgement struct {
 	Aligned   bool          // one of them is aligned with From: DMARC passes
 	Leaked    []string      // names of header fields that should not have left a relay
 	Data      []byte
+	Times     int // how often it came
 
 	MailFrom   string // of the envelope, as are Recipients
 	Recipients []string
@@ -69,7 +70,8 @@ func (r *Receiver) take(e envelope) error {
 	j.MailFrom, j.Recipients = e.From, e.Recipients
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.judgements[j.MessageID]; ok {
+	j.Times = r.judgements[j.MessageID].Times + 1
+	if j.Times > 1 {
 		r.repeated++
 	}
 	r.judgements[j.MessageID] = j
@@ -160,6 +162,31 @@ func (r *Receiver) Await(ctx context.Context, messageID string) (Judgement, erro
 		case <-arrived:
 		case <-ctx.Done():
 			return Judgement{}, fmt.Errorf("lab: message %s did not arrive: %w", messageID, ctx.Err())
+		}
+	}
+}
+
+// WaitFor returns when all of these Message-IDs came, or says which did not.
+func (r *Receiver) WaitFor(ctx context.Context, ids []string, atMost time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, atMost)
+	defer cancel()
+	for {
+		r.mu.Lock()
+		arrived := r.arrived
+		var missing []string
+		for _, id := range ids {
+			if _, ok := r.judgements[id]; !ok {
+				missing = append(missing, id)
+			}
+		}
+		r.mu.Unlock()
+		if len(missing) == 0 {
+			return nil
+		}
+		select {
+		case <-arrived:
+		case <-ctx.Done():
+			return fmt.Errorf("lab: %d of %d messages did not arrive, as %s: %w", len(missing), len(ids), missing[0], ctx.Err())
 		}
 	}
 }

@@ -123,14 +123,15 @@ func (c Customer) makeKeys(internet *Internet, dir string) error {
 	return nil
 }
 
-// StartRelay starts the relay for customers in a directory. Recipients' exchangers
-// listen on port.
-func StartRelay(internet *Internet, dir string, port uint16, customers []Customer, log *slog.Logger) (*Relay, error) {
+// WriteRelay writes configuration, registry and keys of a relay for customers into
+// a directory, publishes the keys, and gives the configuration's path. Recipients'
+// exchangers listen on port.
+func WriteRelay(internet *Internet, dir string, port uint16, customers []Customer) (string, error) {
 	registry := "# Written by the range.\n"
 	for _, c := range customers {
 		registry += c.registry()
 		if err := c.makeKeys(internet, dir); err != nil {
-			return nil, fmt.Errorf("lab: keys of %s: %w", c.ID, err)
+			return "", fmt.Errorf("lab: keys of %s: %w", c.ID, err)
 		}
 	}
 	config := fmt.Sprintf(`hostname = "relay.anechoic.example"
@@ -155,9 +156,18 @@ listen = "127.0.0.1:0"
 		os.WriteFile(filepath.Join(dir, "registry.toml"), []byte(registry), 0o600),
 		os.WriteFile(filepath.Join(dir, "relay.toml"), []byte(config), 0o600))
 	if err != nil {
-		return nil, fmt.Errorf("lab: %w", err)
+		return "", fmt.Errorf("lab: %w", err)
 	}
-	a, err := app.New(app.Options{ConfigFile: filepath.Join(dir, "relay.toml"), Log: log, Version: "lab"})
+	return filepath.Join(dir, "relay.toml"), nil
+}
+
+// StartRelay starts the relay that WriteRelay writes, in this process.
+func StartRelay(internet *Internet, dir string, port uint16, customers []Customer, log *slog.Logger) (*Relay, error) {
+	file, err := WriteRelay(internet, dir, port, customers)
+	if err != nil {
+		return nil, err
+	}
+	a, err := app.New(app.Options{ConfigFile: file, Log: log, Version: "lab"})
 	if err != nil {
 		return nil, err
 	}

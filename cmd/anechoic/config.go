@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -73,7 +74,10 @@ func (sh *shell) configValidate() error {
 
 // invalid prints all problems and gives the error for them.
 func (sh *shell) invalid(file string, problems []org.Problem) error {
-	faults := api.FileFaults(problems)
+	return sh.faulty(file, api.FileFaults(problems))
+}
+
+func (sh *shell) faulty(file string, faults []api.FileFault) error {
 	if sh.asJSON {
 		if err := sh.printJSON(validation{File: file, Problems: faults, Findings: []api.Finding{}}); err != nil {
 			return err
@@ -171,6 +175,10 @@ func (sh *shell) apply(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	done, err := api.NewClient(cfg.DataDir).Reload(ctx)
+	var refused *api.Problem
+	if errors.As(err, &refused) && len(refused.Problems) > 0 {
+		return sh.faulty(file, refused.Problems)
+	}
 	if err != nil {
 		return err
 	}

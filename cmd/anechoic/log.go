@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"anechoic/control/api"
+	"anechoic/control/config"
 	"anechoic/engine/local"
 	"anechoic/ledger"
 	"anechoic/mail"
@@ -28,7 +29,7 @@ func (sh *shell) logCommand() *cobra.Command {
 		Long: `Search the ledger of the relay: every message accepted, refused, delivered,
 deferred, bounced or held, with the reason and what proved or contradicted it.`,
 		Example: `  anechoic log search --address bob@example.org --since 24h
-  anechoic log show agpqvvzcdqaapfqnqyjsd3sfxe
+  anechoic log show 2al274bqphlahvjvb252eqy6ao
   anechoic log tail --event refused
   anechoic log verify`,
 	}
@@ -67,13 +68,16 @@ func (f *logFlags) query(now time.Time) (url.Values, error) {
 	}, nil
 }
 
+// maxDays is a century: before any ledger.
+const maxDays = 36525
+
 // moment reads a time as people write it: 24h or 7d ago, a day, or RFC 3339.
 func moment(flag, text string, now time.Time) (string, error) {
 	if text == "" {
 		return "", nil
 	}
 	if days, ok := strings.CutSuffix(text, "d"); ok {
-		if n, err := strconv.Atoi(days); err == nil && n >= 0 {
+		if n, err := strconv.Atoi(days); err == nil && n >= 0 && n <= maxDays {
 			return now.AddDate(0, 0, -n).UTC().Format(time.RFC3339Nano), nil
 		}
 	}
@@ -140,7 +144,7 @@ func (sh *shell) printFact(f ledger.Fact) error {
 	if sh.asJSON {
 		return json.NewEncoder(sh.out).Encode(f)
 	}
-	_, err := fmt.Fprintln(sh.out, printable(factLine(f)))
+	_, err := fmt.Fprintln(sh.out, strings.TrimRight(printable(factLine(f)), " "))
 	return err
 }
 
@@ -221,8 +225,8 @@ func (sh *shell) logShowCommand() *cobra.Command {
 		Short: "Tell what happened to one message, and why",
 		Long: `Tell in plain words what happened to one message, a line a fact, then print the
 facts themselves. The id is the one in our reply, and in the Received field.`,
-		Example: `  anechoic log show agpqvvzcdqaapfqnqyjsd3sfxe
-  anechoic log show agpqvvzcdqaapfqnqyjsd3sfxe --json`,
+		Example: `  anechoic log show 2al274bqphlahvjvb252eqy6ao
+  anechoic log show 2al274bqphlahvjvb252eqy6ao --json`,
 		Args: arguments("ID"),
 		RunE: func(c *cobra.Command, args []string) error { return sh.logShow(c.Context(), mail.ID(args[0])) },
 	}
@@ -295,7 +299,7 @@ func (sh *shell) logVerify(ctx context.Context) error {
 
 // verifyStopped reads the ledger of a relay that does not run.
 func verifyStopped(ctx context.Context, dataDir string) (verified api.Verified, err error) {
-	dir := engineDir(dataDir)
+	dir := config.Config{DataDir: dataDir}.Store()
 	if _, err := os.Stat(dir); err != nil {
 		return verified, fmt.Errorf("log verify: no relay runs, and there is no ledger: %w", err)
 	}

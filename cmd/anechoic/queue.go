@@ -144,8 +144,8 @@ func (sh *shell) queueShowCommand() *cobra.Command {
 		Short: "Show one message in custody with its recipients",
 		Long: `Show one message in custody: whose it is, when it expires, and how each recipient
 that is not done stands. What became of a message that left is told by log show.`,
-		Example: `  anechoic queue show agpqvvzcdqaapfqnqyjsd3sfxe
-  anechoic queue show agpqvvzcdqaapfqnqyjsd3sfxe --json`,
+		Example: `  anechoic queue show 2al274bqphlahvjvb252eqy6ao
+  anechoic queue show 2al274bqphlahvjvb252eqy6ao --json`,
 		Args: arguments("ID"),
 		RunE: func(c *cobra.Command, args []string) error { return sh.queueShow(c.Context(), mail.ID(args[0])) },
 	}
@@ -190,7 +190,7 @@ func (sh *shell) steerCommand(verb api.Verb, short, long string) *cobra.Command 
 Messages are named by id, or selected by flags, or all with --all. A selection,
 and every drop, asks first on a terminal; without a terminal a selection needs
 --yes.`,
-		Example: fmt.Sprintf(`  anechoic queue %[1]s agpqvvzcdqaapfqnqyjsd3sfxe
+		Example: fmt.Sprintf(`  anechoic queue %[1]s 2al274bqphlahvjvb252eqy6ao
   anechoic queue %[1]s --domain example.org --dry-run
   anechoic queue %[1]s --org acme --yes`, verb),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -7,12 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/smtp"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -35,6 +37,7 @@ func TestMain(m *testing.M) {
 //	relay            anechoic serve, until its ready line; the addresses are $SMTP, $SUBMISSION, $OPERATIONS
 //	stop             SIGTERM to it; it must leave with 0
 //	signal NAME      HUP to it
+//	await TEXT       waits until its log has the text
 //	submit FROM TO   one message through $SUBMISSION as billing@acme; the reply is stdout
 //	get PATH         an operations page; its status and body are stdout
 func TestScripts(t *testing.T) {
@@ -53,6 +56,7 @@ func TestScripts(t *testing.T) {
 			"relay":   told((*world).relay),
 			"stop":    told((*world).stop),
 			"signal":  told((*world).signal),
+			"await":   told((*world).await),
 			"submit":  told((*world).submit),
 			"get":     told((*world).get),
 		},
@@ -63,7 +67,42 @@ func TestScripts(t *testing.T) {
 type world struct {
 	zone dns.Zone
 	run  *exec.Cmd
-	log  bytes.Buffer
+	log  *serverLog
+}
+
+// serverLog is the standard error of a running relay, which can be waited for.
+type serverLog struct {
+	mu      sync.Mutex // guards text
+	written *sync.Cond
+	text    []byte
+}
+
+func newServerLog() *serverLog {
+	l := &serverLog{}
+	l.written = sync.NewCond(&l.mu)
+	return l
+}
+
+func (l *serverLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = append(l.text, p...)
+	l.written.Broadcast()
+	return len(p), nil
+}
+
+func (l *serverLog) await(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for !bytes.Contains(l.text, []byte(text)) {
+		l.written.Wait()
+	}
+}
+
+func (l *serverLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.text)
 }
 
 type worldKey struct{}
@@ -117,9 +156,9 @@ func (w *world) fill(ts *testscript.TestScript, files []string) error {
 
 // relay starts anechoic serve and waits for its ready line.
 func (w *world) relay(ts *testscript.TestScript, args []string) error {
-	w.log.Reset()
+	w.log = newServerLog()
 	w.run = exec.Command(filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], "anechoic"), append([]string{"serve"}, args...)...)
-	w.run.Dir, w.run.Stderr = ts.MkAbs("."), &w.log
+	w.run.Dir, w.run.Stderr = ts.MkAbs("."), w.log
 	w.run.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"))
 	out, err := w.run.StdoutPipe()
 	if err != nil {
@@ -162,7 +201,7 @@ func (w *world) stop(ts *testscript.TestScript, _ []string) error {
 		return err
 	}
 	err := w.run.Wait()
-	if _, e := ts.Stderr().Write(w.log.Bytes()); e != nil {
+	if _, e := io.WriteString(ts.Stderr(), w.log.String()); e != nil {
 		return e
 	}
 	if err != nil {
@@ -176,6 +215,11 @@ func (w *world) signal(_ *testscript.TestScript, args []string) error {
 		return fmt.Errorf("signal %s is not known", args[0])
 	}
 	return w.run.Process.Signal(syscall.SIGHUP)
+}
+
+func (w *world) await(_ *testscript.TestScript, args []string) error {
+	w.log.await(args[0])
+	return nil
 }
 
 // submit sends one message as the application of the contract's example.
@@ -193,7 +237,7 @@ func (w *world) submit(ts *testscript.TestScript, args []string) error {
 		return err
 	}
 	reply, err := send(c, from, to)
-	if err != nil && reply == "" {
+	if err != nil {
 		reply = err.Error()
 	}
 	_, e := fmt.Fprintln(ts.Stdout(), reply)

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -20,9 +19,6 @@ import (
 
 // drainTime is how long a stop waits for open transactions and attempts.
 const drainTime = 30 * time.Second
-
-// engineDir is where app keeps the store of a data directory.
-func engineDir(dataDir string) string { return filepath.Join(dataDir, "store") }
 
 func (sh *shell) serveCommand() *cobra.Command {
 	return &cobra.Command{

@@ -41,7 +41,7 @@ func Listen(dataDir string, log *slog.Logger) (net.Listener, error) {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("control socket: %w", err), l.Close())
 	}
-	return &guarded{UnixListener: l, log: log, user: os.Geteuid()}, nil
+	return &guarded{UnixListener: l, log: log, permitted: permitted}, nil
 }
 
 // removeStale takes away a socket that nobody answers on.
@@ -72,8 +72,8 @@ func removeStale(path string) error {
 // guarded is a listener that knows whom it lets in.
 type guarded struct {
 	*net.UnixListener
-	log  *slog.Logger
-	user int
+	log       *slog.Logger
+	permitted func(peer, self int) bool
 }
 
 // Accept waits for a connection of a permitted peer.
@@ -84,7 +84,7 @@ func (g *guarded) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		uid, err := peerUser(conn)
-		if err == nil && permitted(uid, g.user) {
+		if err == nil && g.permitted(uid, os.Geteuid()) {
 			return conn, nil
 		}
 		g.log.Warn("control socket: a connection of another user was closed", "uid", uid, "error", err)

@@ -216,6 +216,9 @@ func Reload(path string, generation uint64, now time.Time) (Config, *org.Directo
 	return c, dir, problems, findings
 }
 
+// Store is the folder of the engine in the data directory.
+func (c Config) Store() string { return filepath.Join(c.DataDir, "store") }
+
 // Egress is all addresses this relay sends from, as far as they are configured.
 func (c Config) Egress() []netip.Addr {
 	return slices.Concat(c.Delivery.Bind, c.Inbound.Bind, c.Disowned.Bind)

@@ -57,7 +57,6 @@ type Metrics struct {
 	facts       *prometheus.CounterVec
 	signed      prometheus.Counter
 	reloads     *prometheus.CounterVec
-	faults      prometheus.Counter
 	signing     prometheus.Histogram
 	keeping     prometheus.Histogram
 	intake      prometheus.Histogram
@@ -85,7 +84,6 @@ func New(version string) *Metrics {
 	m.facts = m.counters("facts_total", "Facts written to the ledger, by event.", "event")
 	m.reloads = m.counters("reloads_total", "Reloads of configuration and registry, by result: ok or failed.", "result")
 	m.signed = m.counter("messages_signed_total", "Messages DKIM-signed as an organisation.")
-	m.faults = m.counter("faults_total", "Sessions and workers that ended in a fault of the program. Alert above 0; the log has the cause.")
 	m.counter("unproven_signed_total", "Messages signed without proof of their organisation. Always 0 by construction: signing takes a proven warrant and nothing else. Alert above 0.")
 
 	m.open = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "anechoic", Name: "connections_open", Help: "Connections open now, by kind of listener."}, []string{"listener"})
@@ -207,9 +205,6 @@ func (m *Metrics) Reloaded(err error) {
 	}
 	m.reloads.WithLabelValues(result).Inc()
 }
-
-// Fault counts a session or worker that ended in a fault of the program.
-func (m *Metrics) Fault() { m.faults.Inc() }
 
 // orgLabel gives an organisation its own series while there is room.
 func (m *Metrics) orgLabel(org string) string {

@@ -14,6 +14,7 @@ type Gauges struct {
 	Generation func() uint64 // of the Directory in force
 	Findings   func() int    // open risks
 	Ready      func() bool
+	Faults     func() uint64 // sessions and workers that ended in a fault of the program
 }
 
 // Watch adds gauges. It is called once.
@@ -26,6 +27,10 @@ func (m *Metrics) Watch(g Gauges) {
 	}
 	if g.Findings != nil {
 		m.gauge("findings", "Risks in the registry that load but should end. Alert above 0.", func() float64 { return float64(g.Findings()) })
+	}
+	if g.Faults != nil {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "anechoic", Name: "faults_total",
+			Help: "Sessions and workers that ended in a fault of the program. Alert above 0; the log has the cause."}, func() float64 { return float64(g.Faults()) }))
 	}
 	if g.Ready != nil {
 		m.gauge("ready", "1 while /readyz answers 200.", func() float64 { return oneIf(g.Ready()) })
