@@ -230,6 +230,7 @@ func (a *App) Start() (err error) {
 	})
 	a.running.Go(func() { a.domains.Run(background, a.registered) })
 	a.running.Go(func() { a.flushRefusals(background) })
+	a.running.Go(func() { a.watchFeeds(background) })
 	if err := a.listenControl(); err != nil {
 		return err
 	}

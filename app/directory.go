@@ -21,6 +21,7 @@ import (
 // Records of this package in the engine.
 const (
 	generationKey = "meta/generation"
+	feedPrefix    = "feed/" // feed/<provider>
 	proofPrefix   = "proof/"
 )
 
@@ -55,7 +56,8 @@ func (a *App) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c, dir, problems, findings := config.Reload(a.options.ConfigFile, next.Number, time.Now())
+	feeds := a.newFeeds()
+	c, dir, problems, findings := config.Reload(a.options.ConfigFile, feeds.within(ctx), next.Number, time.Now())
 	if len(problems) > 0 {
 		return problemList(problems)
 	}
@@ -72,7 +74,7 @@ func (a *App) adopt(ctx context.Context) error {
 	if err := a.tls.reload(); err != nil {
 		return err
 	}
-	if err := a.saveGeneration(ctx, next); err != nil {
+	if err := feeds.save(ctx, a.saveGeneration(ctx, next)); err != nil {
 		return err
 	}
 	a.keys.Use(keys)
@@ -102,7 +104,7 @@ func (a *App) nextGeneration(ctx context.Context) (generation, error) {
 		return generation{}, err
 	}
 	digest := sha256.New()
-	for _, file := range []string{a.options.ConfigFile, a.config.Registry} {
+	for _, file := range append([]string{a.options.ConfigFile, a.config.Registry}, feedFiles(a.config)...) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			text = []byte(err.Error()) // config.Reload words the problem

@@ -134,7 +134,7 @@ func (c *checker) provider(where string, t *providerTable) Provider {
 		p.ARCDomains = append(p.ARCDomains, c.domain(element(where+".arc_domains", i), s))
 	}
 	if t.Feed != "" {
-		c.refuse(where+".feed", notYet, "this version cannot read a feed yet: list the ranges")
+		p.Feed = c.path(t.Feed)
 	}
 	return p
 }

@@ -86,6 +86,7 @@ type Provider struct {
 	Ranges     []netip.Prefix
 	Exclude    []netip.Prefix
 	ARCDomains []mail.Domain // whose seals are the provider's
+	Feed       string        // file with the current ranges; empty: Ranges are all there is
 }
 
 // Delivery is how proven mail goes out.
@@ -193,13 +194,14 @@ func parse(path string, data []byte) (Config, *document.Document, []org.Problem)
 // Validate reads a configuration and its registry and tells everything that is
 // wrong with either. Findings load, but are a risk.
 func Validate(path string) (Config, *org.Directory, []org.Problem, []org.Finding) {
-	return Reload(path, 1, time.Now())
+	return Reload(path, feedOrFile, 1, time.Now())
 }
 
-// Reload is Validate for a server: the Directory has the generation it wants. It
-// is nil while there is a problem.
-func Reload(path string, generation uint64, now time.Time) (Config, *org.Directory, []org.Problem, []org.Finding) {
+// Reload is Validate for a server: the Directory has the generation it wants, and
+// providers have the ranges that feeds gives. It is nil while there is a problem.
+func Reload(path string, feeds Feeds, generation uint64, now time.Time) (Config, *org.Directory, []org.Problem, []org.Finding) {
 	c, text, problems := load(path)
+	atRisk := c.applyFeeds(feeds)
 	if c.Registry == "" {
 		return c, nil, problems, nil
 	}
@@ -208,7 +210,7 @@ func Reload(path string, generation uint64, now time.Time) (Config, *org.Directo
 	problems = append(problems, more...)
 	if dir != nil {
 		problems = append(problems, text.Place(c.inboundEgress(dir))...)
-		findings = append(findings, c.findings(dir)...)
+		findings = append(append(findings, c.findings(dir)...), atRisk...)
 	}
 	if len(problems) > 0 {
 		dir = nil

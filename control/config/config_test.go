@@ -97,7 +97,7 @@ func TestTheDefaultsAreTheContracts(t *testing.T) {
 
 // verdict tells everything about a configuration and its registry, a line each.
 func verdict(path string) (told string, dir *org.Directory) {
-	_, dir, problems, findings := Reload(path, 3, time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC))
+	_, dir, problems, findings := Reload(path, feedOrFile, 3, time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC))
 	var b strings.Builder
 	for _, p := range problems {
 		p.File = filepath.Base(p.File)
@@ -151,6 +151,7 @@ func TestGoodConfigurationsLoadAndAreShownAsTheyCount(t *testing.T) {
 		}
 		c, _ := Load(path)
 		c.DataDir, c.Registry = absolute(c.DataDir), absolute(c.Registry)
+		c.Providers.Microsoft365.Feed, c.Providers.Google.Feed = absolute(c.Providers.Microsoft365.Feed), absolute(c.Providers.Google.Feed)
 		again, problems := Parse("/elsewhere/relay.toml", []byte(c.Show()))
 		for _, p := range problems {
 			t.Error(p)
@@ -224,6 +225,7 @@ func FuzzParseConfig(f *testing.F) {
 			return
 		}
 		c.DataDir, c.Registry = absolute(c.DataDir), absolute(c.Registry)
+		c.Providers.Microsoft365.Feed, c.Providers.Google.Feed = absolute(c.Providers.Microsoft365.Feed), absolute(c.Providers.Google.Feed)
 		c.SMTP.TLSCert, c.SMTP.TLSKey = absolute(c.SMTP.TLSCert), absolute(c.SMTP.TLSKey)
 		again, problems := Parse("/relay.toml", []byte(c.Show()))
 		if diff := cmp.Diff(c, again, comparable); diff != "" || len(problems) > 0 {

@@ -65,7 +65,7 @@ func (c Config) file() file {
 }
 
 func (p Provider) table() providerTable {
-	return providerTable{Ranges: texts(p.Ranges), Exclude: texts(p.Exclude), ARCDomains: texts(p.ARCDomains)}
+	return providerTable{Ranges: texts(p.Ranges), Exclude: texts(p.Exclude), ARCDomains: texts(p.ARCDomains), Feed: absolute(p.Feed)}
 }
 
 func absolute(path string) string {
