@@ -56,25 +56,25 @@ const tenantSource = `
 type fakeKeys struct{ unpublished string }
 
 func (k fakeKeys) List(ctx context.Context, dir *org.Directory, now time.Time) (list []signing.KeyInfo) {
-	for o := range dir.Organisations() {
-		for _, d := range o.Domains {
-			for _, key := range d.Keys {
-				list = append(list, k.Describe(ctx, keyRef(d, key), now))
-			}
-		}
+	for d := range dir.Domains() {
+		list = append(list, k.ListDomain(ctx, d, now)...)
 	}
 	return list
 }
 
-func (k fakeKeys) Describe(_ context.Context, ref signing.KeyRef, _ time.Time) signing.KeyInfo {
-	info := signing.KeyInfo{
-		Organisation: string(ref.Organisation), Domain: ref.Domain.String(), Selector: ref.Selector, Algorithm: string(ref.Algorithm),
-		RecordName: ref.RecordName(), RecordValue: "v=DKIM1; p=AAAA", Published: ref.Selector != k.unpublished,
+func (k fakeKeys) ListDomain(_ context.Context, d *org.Domain, _ time.Time) (list []signing.KeyInfo) {
+	for _, key := range d.Keys {
+		ref := signing.KeyRef{Organisation: d.Organisation, Domain: d.Name, Selector: key.Selector, Algorithm: key.Algorithm}
+		info := signing.KeyInfo{
+			Organisation: string(ref.Organisation), Domain: ref.Domain.String(), Selector: ref.Selector, Algorithm: string(ref.Algorithm),
+			RecordName: ref.RecordName(), RecordValue: "v=DKIM1; p=AAAA", Published: ref.Selector != k.unpublished,
+		}
+		if !info.Published {
+			info.Detail = "DNS has no such record"
+		}
+		list = append(list, info)
 	}
-	if !info.Published {
-		info.Detail = "DNS has no such record"
-	}
-	return info
+	return list
 }
 
 // relay is a Server over an engine in memory.
@@ -84,7 +84,7 @@ type relay struct {
 	reload error
 }
 
-func newRelay(t *testing.T, text string) *relay {
+func newRelay(t testing.TB, text string) *relay {
 	t.Helper()
 	reg, problems := org.ParseRegistry("registry.toml", []byte(text))
 	dir, more, findings := org.Build(reg, org.Providers{}, nil, 7, time.Now())
@@ -356,11 +356,17 @@ func FuzzRequest(f *testing.F) {
 		{"GET", "/api/v1/keys/acme/acme.test/an1", "", ""},
 		{"GET", "/api/v1/queue", "domain=example.org&state=held&page_token=&limit=1", ""},
 		{"POST", "/api/v1/queue/drop", "", `{"domain":"xn--a","state":"queued"}`},
+		{"POST", "/api/v1/keys/acme/acme.test/add", "", `{"algorithm":"ed25519","selector":"x"}`},
+		{"POST", "/api/v1/keys/acme/acme.test/rotate", "", `{"retire_after_seconds":9e18,"dry_run":true}`},
+		{"POST", "/api/v1/keys/acme/acme.test/revoke", "", `{"selector":"an1"}`},
 	} {
 		f.Add(seed.method, seed.path, seed.query, seed.body)
 	}
+	smith := newRelay(f, registry)
+	smith.withKeys(f)
 	f.Fuzz(func(t *testing.T, method, path, query, body string) {
 		r := newRelay(t, registry)
+		r.Locksmith = smith.Locksmith
 		q, err := http.NewRequest(method, "http://control/", strings.NewReader(body))
 		if err != nil {
 			return

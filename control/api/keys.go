@@ -46,34 +46,44 @@ func (s *Server) keys(ctx context.Context, r *http.Request) (any, error) {
 
 // key is GET /api/v1/keys/{org}/{domain}/{selector}.
 func (s *Server) key(ctx context.Context, r *http.Request) (any, error) {
-	ref, err := s.findKey(r)
+	d, err := s.findDomain(r)
 	if err != nil {
 		return nil, err
 	}
-	record := KeyRecord{KeyInfo: s.Keys.Describe(ctx, ref, time.Now())}
-	if record.RecordValue != "" {
-		record.ZoneLine = signing.ZoneLine(record.RecordName, record.RecordValue)
+	selector := r.PathValue("selector")
+	for _, info := range s.Keys.ListDomain(ctx, d, time.Now()) {
+		if info.Selector == selector {
+			return recordOf(info), nil
+		}
 	}
-	return record, nil
+	return nil, notFound(fmt.Sprintf("%s has no key %s of %s", d.Organisation, selector, d.Name), "key list names all keys")
 }
 
-func (s *Server) findKey(r *http.Request) (signing.KeyRef, error) {
-	id, selector := org.ID(r.PathValue("org")), r.PathValue("selector")
+// recordOf adds the line of a zone file to a key whose record is known.
+func recordOf(info signing.KeyInfo) KeyRecord {
+	record := KeyRecord{KeyInfo: info}
+	if info.RecordValue != "" {
+		record.ZoneLine = signing.ZoneLine(info.RecordName, info.RecordValue)
+	}
+	return record
+}
+
+// findDomain is the domain that a path names.
+func (s *Server) findDomain(r *http.Request) (*org.Domain, error) {
+	id := org.ID(r.PathValue("org"))
 	name, err := domainParameter("domain", r.PathValue("domain"))
 	if err != nil {
-		return signing.KeyRef{}, err
+		return nil, err
 	}
 	dir, _ := s.Directory()
 	o, ok := dir.Organisation(id)
 	if !ok {
-		return signing.KeyRef{}, notFound(fmt.Sprintf("there is no organisation %q", id), "key list names all keys")
+		return nil, notFound(fmt.Sprintf("there is no organisation %q", id), "key list names all keys")
 	}
 	for _, d := range o.Domains {
-		for _, key := range d.Keys {
-			if d.Name == name && key.Selector == selector {
-				return keyRef(d, key), nil
-			}
+		if d.Name == name {
+			return d, nil
 		}
 	}
-	return signing.KeyRef{}, notFound(fmt.Sprintf("%s has no key %s of %s", id, selector, name), "key list names all keys")
+	return nil, notFound(fmt.Sprintf("organisation %s has no domain %s", id, name), "status names all domains")
 }

@@ -33,7 +33,7 @@ const MaxPage = 1000
 // Keys tells of signing keys; *signing.Signer does.
 type Keys interface {
 	List(ctx context.Context, dir *org.Directory, now time.Time) []signing.KeyInfo
-	Describe(ctx context.Context, ref signing.KeyRef, now time.Time) signing.KeyInfo
+	ListDomain(ctx context.Context, d *org.Domain, now time.Time) []signing.KeyInfo
 }
 
 // Server is the parts of a relay that /api/v1 steers. All fields are needed.
@@ -41,6 +41,7 @@ type Server struct {
 	Queue     *custody.Queue
 	Ledger    ledger.Scanner
 	Keys      Keys
+	Locksmith *signing.Locksmith
 	Directory func() (*org.Directory, []org.Finding) // the one in force, and what is a risk in it
 	Node      func() Node
 	Reload    func(context.Context) error // all or nothing; see Problem for the errors it tells apart
@@ -56,6 +57,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/v1/status", s.answer(s.status))
 	mux.HandleFunc("GET /api/v1/keys", s.answer(s.keys))
 	mux.HandleFunc("GET /api/v1/keys/{org}/{domain}/{selector}", s.answer(s.key))
+	mux.HandleFunc("POST /api/v1/keys/{org}/{domain}/{verb}", s.answer(s.steerKeys))
 	mux.HandleFunc("GET /api/v1/queue", s.answer(s.queue))
 	mux.HandleFunc("GET /api/v1/queue/{id}", s.answer(s.queued))
 	mux.HandleFunc("POST /api/v1/queue/{verb}", s.answer(s.steer))

@@ -173,7 +173,7 @@ func (s *Server) organisation(ctx context.Context, work *errgroup.Group, o *org.
 		told.Sources = append(told.Sources, Source{ID: source.ID, Kind: string(source.Kind), Role: string(source.Role)})
 	}
 	for i, d := range o.Domains {
-		told.Domains[i] = Domain{Name: d.Name.String(), Keys: make([]Key, len(d.Keys))}
+		told.Domains[i] = Domain{Name: d.Name.String(), Keys: []Key{}}
 		work.Go(func() error {
 			standing, detail := s.Standing(ctx, d)
 			if detail == "" && standing != org.Verified.String() {
@@ -182,13 +182,14 @@ func (s *Server) organisation(ctx context.Context, work *errgroup.Group, o *org.
 			told.Domains[i].Standing, told.Domains[i].Detail = standing, detail
 			return nil
 		})
-		for j, key := range d.Keys {
-			work.Go(func() error {
-				info := s.Keys.Describe(ctx, keyRef(d, key), now)
-				told.Domains[i].Keys[j] = Key{Selector: info.Selector, Algorithm: info.Algorithm, Published: info.Published, Detail: info.Detail}
-				return nil
-			})
-		}
+		work.Go(func() error {
+			for _, info := range s.Keys.ListDomain(ctx, d, now) {
+				if info.Stage != signing.StageRevoked {
+					told.Domains[i].Keys = append(told.Domains[i].Keys, Key{Selector: info.Selector, Algorithm: info.Algorithm, Published: info.Published, Detail: info.Detail})
+				}
+			}
+			return nil
+		})
 	}
 	return told
 }
@@ -200,10 +201,6 @@ func wantedRecord(d *org.Domain) string {
 		record += "; sub=yes"
 	}
 	return fmt.Sprintf("nothing is sent as this domain before DNS has: %s%s TXT %q", org.ProofPrefix, d.Name, record)
-}
-
-func keyRef(d *org.Domain, key org.Key) signing.KeyRef {
-	return signing.KeyRef{Organisation: d.Organisation, Domain: d.Name, Selector: key.Selector, Algorithm: key.Algorithm}
 }
 
 // Posture answers whether anybody but the organisation gets mail signed as its

@@ -67,11 +67,14 @@ func (r KeyRef) file() (string, error) {
 }
 
 // LocalKeys is Keys in this process: sealed files of the data directory, and key
-// files the registry names. What it signs with is one immutable KeySet, swapped
-// whole by Use.
+// files the registry names. What the registry names is one immutable KeySet,
+// swapped whole by Use; keys that commands made lie beside it, and a key that was
+// revoked is neither's.
 type LocalKeys struct {
 	vault *vault
 	live  atomic.Pointer[KeySet]
+	lives atomic.Pointer[Lives]
+	added sync.Map // KeyRef to *key: those made by command, whatever the Directory
 
 	preparing sync.Mutex // one Prepare at a time: it makes files
 }
@@ -96,9 +99,57 @@ func OpenKeys(dataDir string) (*LocalKeys, error) {
 // Close gives up the directory. Keys in use stay usable.
 func (k *LocalKeys) Close() error { return k.vault.close() }
 
+// Follow has the keys that commands made opened and what was revoked refused,
+// from now on. It is called before the first Prepare. A key that was made and
+// whose file is gone is an error: no other may take its place under its name.
+func (k *LocalKeys) Follow(lives *Lives) error {
+	var errs []error
+	for _, life := range lives.all() {
+		if life.Added.IsZero() || !life.Revoked.IsZero() {
+			continue
+		}
+		ref := KeyRef{life.Organisation, life.Domain, life.Selector, life.Algorithm}
+		found, err := k.vault.unsealed(ref)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("signing: key %s was made by a command: %w", ref, err))
+			continue
+		}
+		k.added.Store(ref, found)
+	}
+	k.lives.Store(lives)
+	return errors.Join(errs...)
+}
+
+// make makes and seals a key beside those of the Directory, or opens it if it is
+// there already. It can sign at once; whether it does, its life says.
+func (k *LocalKeys) make(ref KeyRef) error {
+	k.preparing.Lock()
+	defer k.preparing.Unlock()
+	made, err := k.vault.key(ref)
+	if err != nil {
+		return err
+	}
+	k.added.Store(ref, made)
+	return nil
+}
+
+// find gives a key that may be used.
+func (k *LocalKeys) find(ref KeyRef) (*key, error) {
+	if k.lives.Load().Revoked(ref.Domain, ref.Selector) {
+		return nil, fmt.Errorf("signing: key %s: %w", ref, ErrRevoked)
+	}
+	if found, ok := k.live.Load().keys[ref]; ok {
+		return found, nil
+	}
+	if found, ok := k.added.Load(ref); ok {
+		return found.(*key), nil
+	}
+	return nil, fmt.Errorf("signing: key %s: %w", ref, ErrNoKey)
+}
+
 // Prepare reads every key the Directory names and makes those that are missing,
-// as many at a time as there are processors. It lists every problem; with one
-// there is no set. What Sign uses changes only by Use, so that a reload can still
+// as many at a time as there are processors; what was revoked it leaves out. It
+// lists every problem; with one there is no set. What Sign uses changes only by Use, so that a reload can still
 // fail. Keys made on the way stay, sealed, for the next time.
 //
 // A sealed key that is in use already is not read again; a key file is, since a
@@ -110,9 +161,16 @@ func (k *LocalKeys) Prepare(ctx context.Context, dir *org.Directory) (*KeySet, [
 	live, set := k.live.Load(), &KeySet{keys: make(map[KeyRef]*key)}
 	var mu sync.Mutex // guards set and problems
 	var problems []org.Problem
+	lives := k.lives.Load()
+	if lives != nil {
+		problems = lives.collisions(dir)
+	}
 	var work errgroup.Group
 	work.SetLimit(runtime.GOMAXPROCS(0))
 	for ref, named := range keysOf(dir) {
+		if lives.Revoked(ref.Domain, ref.Selector) {
+			continue
+		}
 		work.Go(func() error {
 			got, err := k.obtain(ctx, ref, named.File, live.keys[ref])
 			mu.Lock()
@@ -177,9 +235,9 @@ func (k *LocalKeys) obtain(ctx context.Context, ref KeyRef, file string, live *k
 
 // Sign: see Keys.
 func (k *LocalKeys) Sign(_ context.Context, ref KeyRef, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	found, ok := k.live.Load().keys[ref]
-	if !ok {
-		return nil, fmt.Errorf("signing: key %s: %w", ref, ErrNoKey)
+	found, err := k.find(ref)
+	if err != nil {
+		return nil, err
 	}
 	sig, err := found.sign(digest, opts)
 	if err != nil {
@@ -190,9 +248,9 @@ func (k *LocalKeys) Sign(_ context.Context, ref KeyRef, digest []byte, opts cryp
 
 // Public: see Keys.
 func (k *LocalKeys) Public(ref KeyRef) (crypto.PublicKey, error) {
-	found, ok := k.live.Load().keys[ref]
-	if !ok {
-		return nil, fmt.Errorf("signing: key %s: %w", ref, ErrNoKey)
+	found, err := k.find(ref)
+	if err != nil {
+		return nil, err
 	}
 	return found.public, nil
 }

@@ -29,6 +29,10 @@ func TestListDescribesEveryKey(t *testing.T) {
 			"org": string(ref.Organisation), "domain": ref.Domain.String(), "selector": ref.Selector,
 			"algorithm": string(ref.Algorithm), "record_name": ref.RecordName(),
 			"record_value": dkim.RecordValue(public(t, b.keys, ref)), "published": published,
+			"stage": "added", "signs": published, "managed_by": "file",
+		}
+		if published {
+			want["stage"] = "active"
 		}
 		if detail != "" {
 			want["detail"] = detail
@@ -50,15 +54,15 @@ func TestListDescribesEveryKey(t *testing.T) {
 
 func TestWhoPublishesARecordSeesItInTheList(t *testing.T) {
 	b := newBench(t)
-	if got := b.Describe(context.Background(), acmeRSA, noon); got.Published {
+	if got := b.describe(context.Background(), acmeRSA, Life{}, noon); got.Published {
 		t.Errorf("got %+v", got)
 	}
 	b.publish(t, acmeRSA)
-	if got := b.Describe(context.Background(), acmeRSA, noon.Add(failureFresh)); !got.Published {
+	if got := b.describe(context.Background(), acmeRSA, Life{}, noon.Add(failureFresh)); !got.Published {
 		t.Errorf("got %+v", got)
 	}
 	b.zone.Remove(acmeRSA.RecordName())
-	if got := b.Describe(context.Background(), acmeRSA, noon.Add(time.Minute)); got.Published {
+	if got := b.describe(context.Background(), acmeRSA, Life{}, noon.Add(time.Minute)); got.Published {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -67,7 +71,7 @@ func TestKeyThatIsNotThereIsDescribedSo(t *testing.T) {
 	b := newBench(t)
 	ref := acmeRSA
 	ref.Selector = "other"
-	if got := b.Describe(context.Background(), ref, noon); got.RecordValue != "" || got.Published || !strings.Contains(got.Detail, "no such key") {
+	if got := b.describe(context.Background(), ref, Life{}, noon); got.RecordValue != "" || got.Published || !strings.Contains(got.Detail, "no such key") {
 		t.Errorf("got %+v", got)
 	}
 }

@@ -2,10 +2,13 @@
 // proven to be the organisation's.
 //
 // The steps of Sign: the warrant must be one that policy made; its domain must be
-// one of the proven organisation in the Directory given; every key of that
-// domain is checked to be published; each published key signs once. Keys, the
-// private halves, are used through the interface of that name, which gives
-// signatures and public halves and nothing else.
+// one of the proven organisation in the Directory given; of each algorithm of
+// that domain the newest published key signs once. Keys, the private halves, are
+// used through the interface of that name, which gives signatures and public
+// halves and nothing else.
+//
+// Keys change: a Locksmith adds, rotates and revokes them, Lives remembers it, and
+// what is remembered decides which keys there are beside the registry's.
 //
 // It guarantees that nothing is signed without a custody.Proven, that the
 // signing domain comes from the organisation and never from the message, and
@@ -41,6 +44,7 @@ const SignatureLifetime = 6 * 24 * time.Hour
 type Signer struct {
 	Keys     Keys
 	Resolver mail.Resolver
+	Lives    *Lives // nil: nothing is remembered of keys
 
 	publications publications
 	slots        slots
@@ -56,8 +60,8 @@ type candidate struct {
 }
 
 // Sign makes the DKIM-Signature fields for a message, to be put on top of the
-// header given: one for each key of the warrant's domain that is published, in
-// the registry's order. hashes are those of the body. A warrant whose SignAs is
+// header given: one for each algorithm of the warrant's domain that has a
+// published key, by the newest of these. hashes are those of the body. A warrant whose SignAs is
 // zero gives no fields: the message leaves unsigned.
 //
 // It refuses with SigningFailed what should never come (the zero warrant, a
@@ -99,21 +103,37 @@ func (s *Signer) fault(format string, args ...any) *mail.Refusal {
 	return mail.SigningFailed.Because(format, args...)
 }
 
-// published gives the keys of a domain that can sign now, or why there is none.
+// published gives the keys of a domain that sign now, of each algorithm the
+// newest that is published, or why there is none.
 func (s *Signer) published(ctx context.Context, d *org.Domain, now time.Time) ([]candidate, *mail.Refusal) {
 	var found, others []candidate
-	for _, k := range d.Keys {
-		c := s.candidate(ctx, refOf(d, k), now, publishedFresh)
-		if c.err == nil && c.publication.State == Published {
-			found = append(found, c)
-		} else {
+	keys := keysOfDomain(d, s.Lives.ofDomain(d.Name))
+	for _, algorithm := range algorithmsOf(keys) {
+		ordered := newestFirst(keys, algorithm)
+		for i, k := range ordered {
+			c := s.candidate(ctx, k.ref(d), now, publishedFresh)
+			if c.err == nil && c.publication.State == Published {
+				s.saw(ctx, d, ordered[i:], now)
+				found = append(found, c)
+				break
+			}
 			others = append(others, c)
 		}
 	}
 	if len(found) == 0 {
-		return nil, unsignable(d, others)
+		return nil, unsignable(d, keys, others)
 	}
 	return found, nil
+}
+
+// saw has it remembered that the first of ordered is published, where that
+// matters: a command made it, or older keys retire by it.
+func (s *Signer) saw(ctx context.Context, d *org.Domain, ordered []heldKey, now time.Time) {
+	newest := ordered[0]
+	if s.Lives == nil || !newest.life.Seen.IsZero() || newest.life.Added.IsZero() && len(ordered) == 1 {
+		return
+	}
+	s.Lives.seen(ctx, newest.ref(d), now)
 }
 
 // candidate looks at one key.
@@ -127,13 +147,16 @@ func (s *Signer) candidate(ctx context.Context, ref KeyRef, now time.Time, atMos
 
 // unsignable says why none of a domain's keys can sign. What may pass by itself
 // comes first: a key store that does not answer, then DNS.
-func unsignable(d *org.Domain, keys []candidate) *mail.Refusal {
-	if len(keys) == 0 {
-		return mail.KeyNotPublished.Because("%s has no DKIM key in the registry: add one under dkim", d.Name)
+func unsignable(d *org.Domain, keys []heldKey, tried []candidate) *mail.Refusal {
+	switch {
+	case len(keys) == 0:
+		return mail.KeyNotPublished.Because("%s has no DKIM key: add one under dkim in the registry, or with `anechoic key add`", d.Name)
+	case len(tried) == 0:
+		return mail.KeyNotPublished.Because("every DKIM key of %s was revoked: make one with `anechoic key add`", d.Name)
 	}
 	refusal := mail.KeyNotPublished
 	var why []string
-	for _, c := range keys {
+	for _, c := range tried {
 		switch {
 		case c.err != nil:
 			refusal = mail.SigningFailed

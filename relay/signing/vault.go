@@ -133,14 +133,34 @@ func (v *vault) anySealed() (found string, err error) {
 
 // key unseals the key of a reference, or makes and seals it.
 func (v *vault) key(ref KeyRef) (*key, error) {
+	found, err := v.unsealed(ref)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return found, err
+	}
+	name, err := ref.file()
+	if err != nil {
+		return nil, err
+	}
+	return v.makeKey(ref, name)
+}
+
+// has says that there is a sealed key of a reference, whether it opens or not.
+func (v *vault) has(ref KeyRef) bool {
+	name, err := ref.file()
+	if err != nil {
+		return false
+	}
+	_, err = v.root.Stat(name)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// unsealed unseals the key of a reference; fs.ErrNotExist if there is none.
+func (v *vault) unsealed(ref KeyRef) (*key, error) {
 	name, err := ref.file()
 	if err != nil {
 		return nil, err
 	}
 	sealed, err := v.read(name, maxSealed)
-	if errors.Is(err, fs.ErrNotExist) {
-		return v.makeKey(ref, name)
-	}
 	if err != nil {
 		return nil, err
 	}
