@@ -60,8 +60,8 @@ func parseMailbox(value []byte, utf8OK bool) (Mailbox, error) {
 
 // parseMailboxList reads mailbox-list of RFC 5322 section 3.4, without the
 // empty elements of its obsolete form.
-func parseMailboxList(value []byte) ([]Mailbox, error) {
-	p := mailboxParser{s: value}
+func parseMailboxList(value []byte, utf8OK bool) ([]Mailbox, error) {
+	p := mailboxParser{s: value, utf8OK: utf8OK}
 	if err := p.checkOctets(); err != nil {
 		return nil, err
 	}
@@ -283,33 +283,78 @@ type Originators struct {
 	ResentSender []Address
 }
 
-// singular lists the fields that may stand once at most (RFC 5322 section 3.6),
-// From apart. Date may be missing: section 3.6 wants it, but applications that
-// leave it out are many, and nothing about identity depends on it.
-var singular = [...]string{"Sender", "Date", "To", "Cc", "Subject", "Message-ID", "Reply-To"}
+// singular lists the fields that may stand once at most (RFC 5322 section 3.6,
+// RFC 2045 section 3), From apart. Date may be missing: section 3.6 wants it, but
+// applications that leave it out are many, and nothing about identity depends on
+// it.
+var singular = [...]string{
+	"Sender", "Date", "To", "Cc", "Bcc", "Subject", "Message-ID", "Reply-To", "In-Reply-To", "References",
+	"MIME-Version", "Content-Type", "Content-Transfer-Encoding",
+}
+
+// otherAddresses lists the fields that hold addresses but name no originator (RFC
+// 5322 sections 3.6.2, 3.6.3 and 3.6.6). They are not read, but what stands in
+// them must be text that everybody reads the same way.
+var otherAddresses = [...]string{"To", "Cc", "Bcc", "Reply-To", "Resent-To", "Resent-Cc", "Resent-Bcc", "Resent-Reply-To"}
 
 // ReadOriginators says who a message is from: exactly one From field with
 // exactly one mailbox, at most one Sender, and the Resent fields of each time it
 // was sent again. A message that repeats a field which may stand once is
-// refused, because the next program may show the other one.
-func ReadOriginators(h Header) (Originators, *Refusal) {
+// refused, because the next program may show the other one; and one with octets
+// outside ASCII in an address field, because that needs SMTPUTF8.
+func ReadOriginators(h Header) (Originators, *Refusal) { return originatorsOf(h, false) }
+
+// ReadOriginators is the function of that name for the header that came in this
+// envelope: with SMTPUTF8 address fields may be UTF-8 (RFC 6532 section 3.2).
+func (e Envelope) ReadOriginators(h Header) (Originators, *Refusal) { return originatorsOf(h, e.UTF8) }
+
+func originatorsOf(h Header, utf8OK bool) (o Originators, _ *Refusal) {
 	from, refusal := singleFields(h)
 	if refusal != nil {
 		return Originators{}, refusal
 	}
-	var o Originators
 	var err error
-	if o.From, err = ParseMailbox(from.RawValue()); errors.Is(err, ErrNotOneMailbox) {
-		return Originators{}, FromNotSingle.Because("From: %v", err)
-	} else if err != nil {
-		return Originators{}, FromSyntax.Because("From: %v", err)
+	if o.From, err = parseMailbox(from.RawValue(), utf8OK); err != nil {
+		return Originators{}, misread("From", err, FromSyntax)
 	}
 	for _, f := range h.Fields {
-		if err := o.add(f); err != nil {
-			return Originators{}, OriginatorSyntax.Because("%s: %v", f.Name(), err)
+		if err := o.add(f, utf8OK); err != nil {
+			return Originators{}, misread(f.Name(), err, OriginatorSyntax)
+		}
+		if err := checkOtherAddresses(f, utf8OK); err != nil {
+			return Originators{}, misread(f.Name(), err, HeaderSyntax)
 		}
 	}
 	return o, nil
+}
+
+// misread words why an address field was not read.
+func misread(name string, err error, otherwise *Refusal) *Refusal {
+	switch {
+	case errors.Is(err, ErrNotOneMailbox) && otherwise == FromSyntax:
+		return FromNotSingle.Because("%s: %v", name, err)
+	case errors.Is(err, ErrNotASCII):
+		return HeaderNeedsUTF8.Because("%s: %v", name, err)
+	}
+	return otherwise.Because("%s: %v", name, err)
+}
+
+// checkOtherAddresses checks the octets of an address field that is not read.
+func checkOtherAddresses(f Field, utf8OK bool) error {
+	for _, name := range otherAddresses {
+		if !f.Is(name) {
+			continue
+		}
+		switch v := string(f.RawValue()); {
+		case isASCII(v):
+		case !utf8OK:
+			return fmt.Errorf("%w: %.60q", ErrNotASCII, v)
+		case !isText(v):
+			return fmt.Errorf("%w: %.60q is not UTF-8 text", ErrAddressSyntax, v)
+		}
+		return nil
+	}
+	return nil
 }
 
 // singleFields counts the fields that may stand once and gives From.
@@ -337,18 +382,18 @@ func singleFields(h Header) (from Field, _ *Refusal) {
 }
 
 // add takes in f if it names an originator beside From.
-func (o *Originators) add(f Field) error {
+func (o *Originators) add(f Field, utf8OK bool) error {
 	switch {
 	case f.Is("Sender"):
-		m, err := ParseMailbox(f.RawValue())
+		m, err := parseMailbox(f.RawValue(), utf8OK)
 		o.Sender = append(o.Sender, m.Address)
 		return err
 	case f.Is("Resent-Sender"):
-		m, err := ParseMailbox(f.RawValue())
+		m, err := parseMailbox(f.RawValue(), utf8OK)
 		o.ResentSender = append(o.ResentSender, m.Address)
 		return err
 	case f.Is("Resent-From"):
-		list, err := parseMailboxList(f.RawValue())
+		list, err := parseMailboxList(f.RawValue(), utf8OK)
 		for _, m := range list {
 			o.ResentFrom = append(o.ResentFrom, m.Address)
 		}

@@ -15,6 +15,7 @@ var (
 	SenderNeedsUTF8     = refuse(553, "5.6.7", ReasonAddressSyntax, "Sender address needs SMTPUTF8")
 	RecipientNeedsUTF8  = refuse(553, "5.6.7", ReasonAddressSyntax, "Recipient address needs SMTPUTF8")
 	BadSequence         = refuse(503, "5.5.1", ReasonBadSequence, "Commands out of order")
+	ChunkSizeSyntax     = refuse(501, "5.5.4", ReasonSyntax, "BDAT needs the size of its chunk, closing connection") // RFC 3030 section 2
 	NoValidRecipients   = refuse(554, "5.5.1", ReasonBadSequence, "No valid recipients")
 	PipelinedTLS        = refuse(503, "5.5.1", ReasonBadSequence, "Nothing may follow STARTTLS before the handshake") // CVE-2011-0411
 	TLSNotAvailable     = refuse(454, "4.7.0", ReasonTLSRequired, "TLS not available now")
@@ -47,6 +48,7 @@ var (
 	FromSyntax        = refuse(550, "5.6.0", ReasonHeaderSyntax, "The From field is not well formed")
 	OriginatorSyntax  = refuse(550, "5.6.0", ReasonHeaderSyntax, "Sender or Resent-From is not well formed")
 	DuplicateField    = refuse(550, "5.6.0", ReasonHeaderSyntax, "A field that may stand once is there more than once") // RFC 5322 section 3.6
+	HeaderNeedsUTF8   = refuse(550, "5.6.7", ReasonHeaderSyntax, "An address field outside ASCII needs SMTPUTF8")       // RFC 6531 section 3.3
 	MIMETooDeep       = refuse(554, "5.6.0", ReasonMIMETooDeep, "MIME parts are nested too deeply")
 	RecipientNotFound = refuse(550, "5.1.1", ReasonRecipientUnknown, "No such recipient here")
 

@@ -136,9 +136,11 @@ func claims(o Originators) (list []string) {
 }
 
 // strictlyRefused names the real messages that strict rules refuse, all of them
-// unsolicited, and what is wrong with their From.
+// unsolicited, and what is wrong with their From or the field named.
 var strictlyRefused = map[string]string{
 	"spam-1/00035": "8-bit display name",
+	"spam-1/00068": "two MIME-Version",
+	"spam-1/00118": "two MIME-Version",
 	"spam-1/00244": "8-bit display name",
 	"spam-1/00252": "8-bit local parts, several",
 	"spam-1/00263": "encoded-word for a local part",
@@ -147,6 +149,7 @@ var strictlyRefused = map[string]string{
 	"spam-1/00320": "encoded-word for a local part",
 	"spam-1/00323": "encoded-word for a local part",
 	"spam-1/00324": "encoded-word for a local part",
+	"spam-1/00338": "8-bit local part in To",
 	"spam-1/00407": "8-bit display name",
 	"spam-1/00468": "several mailboxes",
 }
