@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"anechoic/mail"
 )
@@ -53,6 +54,7 @@ func validHelo(name string) bool {
 type offers struct {
 	extended bool // EHLO: parameters may be used at all
 	auth     bool // AUTH= may be used (RFC 4954 section 5)
+	utf8     bool // the transaction has SMTPUTF8 (RFC 6531)
 }
 
 // parseMail reads what follows "MAIL " (RFC 5321 section 4.1.1.2).
@@ -61,15 +63,15 @@ func parseMail(args string, o offers) (e mail.Envelope, size int64, r *mail.Refu
 	if r != nil {
 		return e, 0, r
 	}
-	if path != "" {
-		if e.From, r = parseAddress(path, mail.SenderSyntax, mail.SenderNeedsUTF8); r != nil {
+	bad := eachParameter(params, o, func(name, value string) *mail.Refusal {
+		return mailParameter(&e, &size, o, name, value)
+	})
+	if path != "" { // what it may hold depends on SMTPUTF8 behind it
+		if e.From, r = parseAddress(path, e.UTF8, mail.SenderSyntax, mail.SenderNeedsUTF8); r != nil {
 			return e, 0, r
 		}
 	}
-	r = eachParameter(params, o, func(name, value string) *mail.Refusal {
-		return mailParameter(&e, &size, o, name, value)
-	})
-	return e, size, r
+	return e, size, bad
 }
 
 // mailParameter reads one parameter of MAIL. Values that hold nothing for us are
@@ -90,6 +92,9 @@ func mailParameter(e *mail.Envelope, size *int64, o offers, name, value string) 
 			return mail.ParameterUnknown
 		}
 		good = e.EightBit || v == "7BIT"
+	case "SMTPUTF8": // RFC 6531 section 3.1: without a value
+		e.UTF8 = true
+		good = value == ""
 	case "RET":
 		e.Ret = strings.ToUpper(value)
 		good = e.Ret == "FULL" || e.Ret == "HDRS"
@@ -120,7 +125,7 @@ func parseRcpt(args string, o offers, home string) (rcpt mail.Recipient, r *mail
 	if strings.EqualFold(path, "postmaster") { // section 4.5.1
 		path += "@" + home
 	}
-	if rcpt.Address, r = parseAddress(path, mail.RecipientSyntax, mail.RecipientNeedsUTF8); r != nil {
+	if rcpt.Address, r = parseAddress(path, o.utf8, mail.RecipientSyntax, mail.RecipientNeedsUTF8); r != nil {
 		return rcpt, r
 	}
 	r = eachParameter(params, o, func(name, value string) *mail.Refusal {
@@ -135,9 +140,7 @@ func rcptParameter(rcpt *mail.Recipient, name, value string) *mail.Refusal {
 	case "NOTIFY":
 		rcpt.Notify, good = parseNotify(value)
 	case "ORCPT":
-		kind, address, found := strings.Cut(value, ";")
-		good = found && len(value) <= maxORcpt && isKeyword(kind) && address != "" && isXtext(address)
-		rcpt.ORcpt = value
+		rcpt.ORcpt, good = parseORcpt(value)
 	default:
 		return mail.ParameterUnknown
 	}
@@ -145,6 +148,26 @@ func rcptParameter(rcpt *mail.Recipient, name, value string) *mail.Refusal {
 		return mail.ArgumentSyntax.Because("the value of %s", name)
 	}
 	return nil
+}
+
+// parseORcpt reads an address type and an address in xtext (RFC 3461 section 4.2).
+// One of the type utf-8 may be UTF-8 as it stands; it is written in ASCII again, so
+// that every next hop may have it (RFC 6533 section 3).
+func parseORcpt(value string) (orcpt string, ok bool) {
+	kind, address, _ := strings.Cut(value, ";")
+	if strings.EqualFold(kind, "utf-8") && utf8.ValidString(address) {
+		var b strings.Builder
+		for _, r := range address {
+			if r < utf8.RuneSelf {
+				b.WriteRune(r)
+			} else {
+				b.WriteString(mail.UTF8Xtext(string(r)))
+			}
+		}
+		address = b.String()
+	}
+	orcpt = kind + ";" + address
+	return orcpt, len(orcpt) <= maxORcpt && isKeyword(kind) && isXtext(address)
 }
 
 // parseNotify reads NOTIFY: NEVER alone, or others once each (RFC 3461 section 4.1).
@@ -203,8 +226,12 @@ func pathEnd(s string) int {
 
 // parseAddress refuses source routes too: no mailbox begins with @ (they are
 // obsolete, RFC 5321 appendix C, and a way past checks).
-func parseAddress(path string, malformed, needsUTF8 *mail.Refusal) (mail.Address, *mail.Refusal) {
-	a, err := mail.ParseAddress(path)
+func parseAddress(path string, utf8OK bool, malformed, needsUTF8 *mail.Refusal) (mail.Address, *mail.Refusal) {
+	parse := mail.ParseAddress
+	if utf8OK {
+		parse = mail.ParseAddressUTF8
+	}
+	a, err := parse(path)
 	switch {
 	case err == nil:
 		return a, nil
@@ -225,9 +252,9 @@ func eachParameter(params string, o offers, read func(name, value string) *mail.
 	var seen [8]string // more than there are
 	for n, p := 0, ""; params != ""; n++ {
 		p, params, _ = strings.Cut(params, " ")
-		name, value, _ := strings.Cut(p, "=")
+		name, value, valued := strings.Cut(p, "=")
 		name = strings.ToUpper(name)
-		if !isKeyword(name) || !isValue(value) {
+		if !isKeyword(name) || !isValue(value, o.utf8) || valued && value == "" {
 			return mail.ArgumentSyntax.Because("parameter %d is not well formed", n+1)
 		}
 		for _, s := range seen {
@@ -257,10 +284,11 @@ func isKeyword(s string) bool {
 	return s != ""
 }
 
-// isValue is esmtp-value, or nothing.
-func isValue(s string) bool {
+// isValue is esmtp-value, or nothing. With SMTPUTF8 it may be UTF-8 (RFC 6531
+// section 3.3); which parameter takes that is its own matter.
+func isValue(s string, utf8OK bool) bool {
 	for i := 0; i < len(s); i++ {
-		if s[i] <= ' ' || s[i] == '=' || s[i] > '~' {
+		if s[i] <= ' ' || s[i] == '=' || s[i] == 0x7f || s[i] >= utf8.RuneSelf && !utf8OK {
 			return false
 		}
 	}

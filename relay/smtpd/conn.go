@@ -28,11 +28,13 @@ type conn struct {
 	timeouts Timeouts
 	session  Session
 	tx       *Transaction // the open transaction
+	chunked  *chunked     // what came of its message by BDAT
 
-	// mailRefused says that the last MAIL was refused: RCPT and DATA that were
-	// pipelined behind it are out of order by no new fault.
+	// mailRefused says that the last MAIL, or a chunk of its message, was refused:
+	// what was pipelined behind it is out of order by no new fault.
 	mailRefused  bool
-	errors       int // spent of the budget
+	swallowed    int64 // octets of chunks thrown away since the last MAIL
+	errors       int   // spent of the budget
 	authFailures int
 	idleCommands int
 	linger       bool         // the last reply must reach a peer that still writes
@@ -58,6 +60,7 @@ func newConn(s *Server, raw net.Conn, mode Mode) *conn {
 func (c *conn) serve(ctx context.Context) {
 	defer c.server.dismiss(c)
 	defer func() { c.wire.close(c.linger) }()
+	defer c.reset()
 	defer c.recoverPanic()
 	if !c.open() {
 		return
@@ -259,6 +262,8 @@ func (c *conn) next(ctx context.Context) bool {
 		return c.rcpt(ctx, args)
 	case "DATA":
 		return c.data(ctx, args)
+	case "BDAT":
+		return c.bdat(ctx, args)
 	case "QUIT":
 		if args != "" {
 			return c.refuse(mail.ArgumentSyntax)
@@ -298,10 +303,6 @@ func (c *conn) other(ctx context.Context, verb, args string) bool {
 		return c.reply("214 2.0.0 See RFC 5321")
 	case "EXPN", "ETRN", "TURN", "SEND", "SAML", "SOML":
 		return c.refuse(mail.CommandNotOffered)
-	case "BDAT": // its octets follow at once and must not be read as commands
-		c.linger = true
-		c.refuse(mail.CommandNotOffered)
-		return false
 	case "GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT": // a browser that was sent here
 		c.linger = true
 		c.refuse(mail.CommandUnknown)
@@ -346,7 +347,10 @@ func (c *conn) starttls(args string) bool {
 
 // reset forgets the transaction (RFC 5321 section 4.1.1.5).
 func (c *conn) reset() {
-	c.tx = nil
+	if c.chunked != nil {
+		c.chunked.message.drop()
+	}
+	c.tx, c.chunked = nil, nil
 	c.mailRefused = false
 }
 

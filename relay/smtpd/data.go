@@ -11,6 +11,10 @@ import (
 // refuses bare CR, bare LF and NUL. It works on what is buffered, whole lines at a
 // time. The zero decoder is at the start of a line, as DATA's own CRLF says.
 type decoder struct {
+	// chunked says that the octets come by BDAT: a dot is a dot, and only their
+	// number ends them.
+	chunked bool
+
 	// tooLong says that a line had more than mail.MaxLine octets. Nothing is put
 	// out from there on, but the end is still looked for.
 	tooLong bool
@@ -54,7 +58,10 @@ func (d *decoder) decode(b []byte, take func(run []byte)) (n int, done bool, err
 	return n, done, nil
 }
 
-var cr = []byte{'\r'}
+var (
+	cr   = []byte{'\r'}
+	crlf = []byte("\r\n")
+)
 
 // line looks at one line, CRLF included, that stands at offset at. It says
 // whether the line ends the data.
@@ -64,7 +71,7 @@ func (d *decoder) line(line []byte, at int) (end bool) {
 		return false
 	}
 	octets := len(line) - 2
-	if line[0] == '.' {
+	if line[0] == '.' && !d.chunked {
 		if octets == 1 {
 			return true
 		}

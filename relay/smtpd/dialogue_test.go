@@ -143,7 +143,7 @@ func (d *dialogue) check(word, rest string) error {
 		}
 	case "HAVE":
 		k := kept[len(kept)-1]
-		if all := fmt.Sprintf("%q %+v %s", k.content(), k.envelope, k.session.Protocol()); !strings.Contains(all, rest) {
+		if all := fmt.Sprintf("%q %+v %s", k.content(), k.envelope, k.protocol); !strings.Contains(all, rest) {
 			return fmt.Errorf("kept was %s", all)
 		}
 	case "REFUSED":
@@ -169,6 +169,8 @@ func (d *dialogue) set(rest string) error {
 		d.server.MaxHeaderBytes = n
 	case "MaxHeaderFields":
 		d.server.MaxHeaderFields = n
+	case "MaxMIMEDepth":
+		d.server.MaxMIMEDepth = n
 	case "MaxRecipients":
 		d.server.MaxRecipients = n
 	case "MaxConnections":

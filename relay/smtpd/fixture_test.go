@@ -56,6 +56,7 @@ type recorder struct {
 type keptMessage struct {
 	id        mail.ID
 	session   Session
+	protocol  string
 	envelope  mail.Envelope
 	header    []byte
 	headerErr error
@@ -129,7 +130,7 @@ func (h *recorder) Data(ctx context.Context, t *Transaction, m *Received) (custo
 		return custody.Receipt{}, mail.Internal.Because("%v", err)
 	}
 	h.messages = append(h.messages, keptMessage{
-		id: t.ID, session: *t.Session, envelope: t.Envelope, header: bytes.Clone(m.RawHeader), headerErr: m.HeaderErr,
+		id: t.ID, session: *t.Session, protocol: t.Protocol(), envelope: t.Envelope, header: bytes.Clone(m.RawHeader), headerErr: m.HeaderErr,
 		body: body, hashes: m.Hashes, size: m.Size,
 	})
 	return h.keep(t, t.ID)

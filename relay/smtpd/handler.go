@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net/netip"
+	"strings"
 	"time"
 
 	"anechoic/mail"
@@ -80,14 +81,23 @@ type Transaction struct {
 	refused int // RCPT commands that were refused
 }
 
+// Protocol is the "with" word of Received for the transaction: that of its session,
+// or its counterpart for SMTPUTF8 (RFC 6531 section 3.7.3).
+func (t *Transaction) Protocol() string {
+	if !t.Envelope.UTF8 {
+		return t.Session.Protocol()
+	}
+	return "UTF8SMTP" + strings.TrimPrefix(t.Session.Protocol(), "ESMTP")
+}
+
 // Received is a message as it arrived, without dot-stuffing.
 type Received struct {
 	// RawHeader is the header without its empty line. A header over the limit is
 	// cut short, and its body thrown away.
 	RawHeader []byte
 	// Header is RawHeader read; it shares its bytes. If HeaderErr is not nil
-	// (mail.ErrHeaderSyntax, mail.ErrHeaderTooBig) it is empty, and the message
-	// cannot be accepted: the Handler words the refusal.
+	// (mail.ErrHeaderSyntax, mail.ErrHeaderTooBig) it is empty, the body was thrown
+	// away, and the message cannot be accepted: the Handler words the refusal.
 	Header    mail.Header
 	HeaderErr error
 	// Body is what follows the empty line, Hashes its hashes.

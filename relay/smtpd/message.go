@@ -10,10 +10,11 @@ import (
 
 // message collects one message from the runs of a decoder: header first, then,
 // when the empty line has come and the header is read, the body, which is hashed
-// in the same pass.
+// and whose MIME parts are followed in the same pass.
 type message struct {
 	limits  mail.HeaderLimits
 	maximum int64 // octets; what is more is counted, not kept
+	depth   int   // of MIME parts
 
 	header    []byte
 	parsed    mail.Header
@@ -21,6 +22,7 @@ type message struct {
 	inBody    bool
 	body      mail.BodyWriter
 	hasher    *dkim.BodyHasher
+	parts     *mail.MIMEScanner
 	size      int64
 	dropped   bool  // nothing is kept any more
 	err       error // of the spool
@@ -80,11 +82,20 @@ func cutHeader(run []byte) (fields, body []byte, ended bool) {
 func (m *message) endHeader() {
 	m.inBody = true
 	m.parsed, m.headerErr = mail.ParseHeader(m.header, m.limits)
+	if m.headerErr != nil {
+		m.drop()
+		return
+	}
 	m.hasher = dkim.NewBodyHasher(m.parsed)
+	m.parts = mail.NewMIMEScanner(m.parsed, m.depth, m.limits.Bytes)
 }
 
 func (m *message) takeBody(run []byte) {
-	if len(run) == 0 {
+	if len(run) == 0 || m.dropped {
+		return
+	}
+	if m.parts.Scan(run); m.parts.Err() != nil {
+		m.drop()
 		return
 	}
 	_, _ = m.hasher.Write(run) // it fails only after its end

@@ -67,6 +67,7 @@ type Server struct {
 	MaxMessageBytes       int64 // of one message, as SIZE counts
 	MaxHeaderBytes        int
 	MaxHeaderFields       int
+	MaxMIMEDepth          int // how deep parts may stand in parts
 	MaxRecipients         int // of one transaction
 	MaxConnections        int // of all ports
 	MaxConnectionsPerPeer int // of an IPv4 address or an IPv6 /64
@@ -104,8 +105,8 @@ type Timeouts struct {
 	Handshake   time.Duration // for the whole TLS handshake
 	Write       time.Duration // for the peer to take a batch of replies
 	DataWindow  time.Duration // the time over which MinimumRate is averaged
-	MinimumRate int           // octets a second in DATA
-	Transaction time.Duration // from MAIL to the end of DATA
+	MinimumRate int           // octets a second in DATA and in a chunk of BDAT
+	Transaction time.Duration // from MAIL to the end of the message
 }
 
 // Defaults.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"anechoic/mail"
+	"anechoic/relay/custody"
 )
 
 // extensions are what EHLO announces, but for the last. Each is enforced.
@@ -19,6 +20,8 @@ func (c *conn) extensions() []string {
 		"PIPELINING", // RFC 2920
 		"SIZE " + strconv.FormatInt(c.maxMessage(), 10), // RFC 1870
 		"8BITMIME", // RFC 6152
+		"CHUNKING", // RFC 3030
+		"SMTPUTF8", // RFC 6531
 		"DSN",      // RFC 3461
 		"LIMITS RCPTMAX=" + strconv.Itoa(c.maxRecipients()), // RFC 9422
 	}
@@ -57,7 +60,7 @@ func (c *conn) mail(ctx context.Context, args string) bool {
 		c.mailRefused = true
 		return c.answer(r, t.ID)
 	}
-	c.tx = t
+	c.tx, c.swallowed = t, 0
 	return c.reply("250 2.1.0 Sender accepted")
 }
 
@@ -85,7 +88,10 @@ func (c *conn) rcpt(ctx context.Context, args string) bool {
 	if c.tx == nil {
 		return c.refuseOutOfOrder()
 	}
-	rcpt, r := parseRcpt(args, offers{extended: c.session.EHLO}, c.server.Hostname)
+	if c.chunked != nil {
+		return c.refuse(mail.BadSequence.Because("RCPT behind BDAT"))
+	}
+	rcpt, r := parseRcpt(args, offers{extended: c.session.EHLO, utf8: c.tx.Envelope.UTF8}, c.server.Hostname)
 	if r == nil && len(c.tx.Envelope.Recipients) >= c.maxRecipients() {
 		r = mail.TooManyRecipients
 	}
@@ -104,7 +110,7 @@ func (c *conn) rcpt(ctx context.Context, args string) bool {
 // refuseOutOfOrder answers RCPT or DATA without a transaction.
 func (c *conn) refuseOutOfOrder() bool {
 	if c.mailRefused {
-		return c.refuseFreely(mail.BadSequence.Because("MAIL was refused"))
+		return c.refuseFreely(mail.BadSequence.Because("the transaction was refused"))
 	}
 	return c.refuse(mail.BadSequence)
 }
@@ -122,6 +128,8 @@ func (c *conn) data(ctx context.Context, args string) bool {
 		return c.refuse(mail.ArgumentSyntax)
 	case c.tx == nil:
 		return c.refuseOutOfOrder()
+	case c.chunked != nil: // RFC 3030 section 2: never both in one transaction
+		return c.abandon(mail.BadSequence.Because("DATA behind BDAT"), c.refuse)
 	case len(c.tx.Envelope.Recipients) == 0 && c.tx.refused > 0:
 		return c.refuseFreely(mail.NoValidRecipients)
 	case len(c.tx.Envelope.Recipients) == 0:
@@ -132,11 +140,7 @@ func (c *conn) data(ctx context.Context, args string) bool {
 	}
 	received, r, ended := c.receive()
 	if !ended {
-		c.linger = true
-		if r != nil {
-			c.refuseFreely(r)
-		}
-		return false
+		return c.dataEnded(r)
 	}
 	if r != nil {
 		goOn := c.refuseFreely(r)
@@ -144,6 +148,16 @@ func (c *conn) data(ctx context.Context, args string) bool {
 		return goOn
 	}
 	return c.handOver(ctx, received)
+}
+
+// dataEnded ends a connection inside message data: what follows cannot be told
+// from commands any more. r is what the peer is to hear, if anything.
+func (c *conn) dataEnded(r *mail.Refusal) bool {
+	c.linger = true
+	if r != nil {
+		c.refuseFreely(r)
+	}
+	return false
 }
 
 // handOver gives the message to the Handler. Only a receipt is a 250.
@@ -163,21 +177,23 @@ func (c *conn) handOver(ctx context.Context, m *Received) bool {
 	c.reset()
 	c.errors = 0
 	c.server.Counters.Kept.Add(1)
-	return c.reply("250 2.0.0 Kept id=" + string(t.ID))
+	return c.reply(keptReply(receipt))
+}
+
+// keptReply is the 250 for a receipt. Of a message that waits for a person the
+// peer is told so, with the reason where refusals have theirs.
+func keptReply(r custody.Receipt) string {
+	if r.Detained() {
+		return "250 2.0.0 Kept for a person to judge, not sent before [" + string(mail.ReasonHeld) + " id=" + string(r.ID()) + "]"
+	}
+	return "250 2.0.0 Kept id=" + string(r.ID())
 }
 
 // receive reads the data of the open transaction. ended: its end was read, and
 // commands follow; otherwise the connection is of no more use. r is why there is
 // no message.
 func (c *conn) receive() (received *Received, r *mail.Refusal, ended bool) {
-	m := message{
-		limits: mail.HeaderLimits{
-			Bytes:  cmp.Or(c.server.MaxHeaderBytes, DefaultMaxHeaderBytes),
-			Fields: cmp.Or(c.server.MaxHeaderFields, DefaultMaxHeaderFields),
-		},
-		maximum: c.maxMessage(),
-		body:    mail.BodyWriter{Dir: c.server.SpoolDir, Threshold: cmp.Or(c.server.SpoolThreshold, DefaultSpoolThreshold)},
-	}
+	m := c.newMessage()
 	taken := false
 	defer func() {
 		if !taken {
@@ -185,7 +201,7 @@ func (c *conn) receive() (received *Received, r *mail.Refusal, ended bool) {
 		}
 	}()
 	var d decoder
-	if r, ended = c.readData(&d, &m); !ended || r != nil {
+	if r, ended = c.readData(&d, m); !ended || r != nil {
 		return nil, r, ended
 	}
 	if r := m.refusal(d.tooLong); r != nil {
@@ -195,13 +211,30 @@ func (c *conn) receive() (received *Received, r *mail.Refusal, ended bool) {
 	return m.received(), nil, true
 }
 
-// refusal says why a message whose end was read cannot be handed over.
+// newMessage is an empty message within the limits of the server.
+func (c *conn) newMessage() *message {
+	return &message{
+		limits: mail.HeaderLimits{
+			Bytes:  cmp.Or(c.server.MaxHeaderBytes, DefaultMaxHeaderBytes),
+			Fields: cmp.Or(c.server.MaxHeaderFields, DefaultMaxHeaderFields),
+		},
+		maximum: c.maxMessage(),
+		depth:   c.server.MaxMIMEDepth,
+		body:    mail.BodyWriter{Dir: c.server.SpoolDir, Threshold: cmp.Or(c.server.SpoolThreshold, DefaultSpoolThreshold)},
+	}
+}
+
+// refusal says why what has arrived of a message can never be handed over.
 func (m *message) refusal(tooLong bool) *mail.Refusal {
 	switch {
 	case m.size > m.maximum:
 		return mail.MessageTooBig.Because("%d octets, the limit is %d", m.size, m.maximum)
 	case tooLong:
 		return mail.LineTooLong
+	case m.parts != nil && errors.Is(m.parts.Err(), mail.ErrMIMETooDeep):
+		return mail.MIMETooDeep.Because("%v", m.parts.Err())
+	case m.parts != nil && m.parts.Err() != nil:
+		return mail.HeaderTooBig.Because("%v", m.parts.Err())
 	case errors.Is(m.err, syscall.ENOSPC):
 		return mail.DiskFull.Because("spool: %v", m.err)
 	case m.err != nil:
@@ -237,8 +270,9 @@ func (c *conn) readData(d *decoder, m *message) (r *mail.Refusal, ended bool) {
 
 // pace is how much arrived in the current window of time.
 type pace struct {
-	octets int
-	armed  bool
+	started time.Time // of the first window
+	octets  int
+	armed   bool
 }
 
 var errTooSlow = errors.New("too slow")
@@ -252,7 +286,10 @@ func (c *conn) more(p *pace) error {
 			if err := c.arm(c.timeouts.DataWindow); err != nil {
 				return err
 			}
-			*p = pace{armed: true}
+			*p = pace{started: p.started, armed: true}
+			if p.started.IsZero() {
+				p.started = time.Now()
+			}
 		}
 		before := len(c.wire.buffered())
 		err := c.wire.fill()
@@ -263,7 +300,11 @@ func (c *conn) more(p *pace) error {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
-		late := time.Since(c.tx.Started) >= c.timeouts.Transaction
+		began := p.started
+		if c.tx != nil {
+			began = c.tx.Started
+		}
+		late := time.Since(began) >= c.timeouts.Transaction
 		least := float64(c.timeouts.MinimumRate) * c.timeouts.DataWindow.Seconds()
 		if late || float64(p.octets) < least {
 			return errTooSlow
@@ -277,7 +318,11 @@ func (c *conn) readFailed(err error) *mail.Refusal {
 	if errors.Is(err, errTooSlow) {
 		return mail.ConnectionTooSlow
 	}
-	c.server.log().Info("smtp: connection lost inside DATA, the message is not taken",
-		"session", c.session.ID, "id", c.tx.ID, "peer", c.session.Peer, "error", err)
+	id := c.session.ID
+	if c.tx != nil {
+		id = c.tx.ID
+	}
+	c.server.log().Info("smtp: connection lost inside message data, the message is not taken",
+		"session", c.session.ID, "id", id, "peer", c.session.Peer, "error", err)
 	return nil
 }
