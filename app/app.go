@@ -203,7 +203,7 @@ func (a *App) makeServer() error {
 	c := a.config.SMTP
 	a.server = &smtpd.Server{
 		Hostname: in.hostname, Handler: in, Authenticate: in.authenticate, CertificateSource: in.hasCertificate, TLS: a.tls.config(c.ClientCertificates == config.CertificatesRequest),
-		ProxyFrom: c.ProxyProtocolFrom, MaxMessageBytes: c.MaxMessageBytes, MaxHeaderBytes: int(c.MaxHeaderBytes), MaxHeaderFields: c.MaxHeaderFields,
+		ProxyFrom: c.ProxyProtocolFrom, MaxMessageBytes: c.MaxMessageBytes, MaxHeaderBytes: int(c.MaxHeaderBytes), MaxHeaderFields: c.MaxHeaderFields, MaxMIMEDepth: c.MaxMIMEDepth,
 		MaxRecipients: c.MaxRecipients, MaxConnections: c.MaxConnections, MaxConnectionsPerPeer: c.MaxConnectionsPerPeer,
 		SpoolDir: filepath.Join(a.config.DataDir, "spool"), Refused: in.serverRefused, Log: a.log,
 	}

@@ -88,7 +88,7 @@ func (in *intake) take(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Rece
 	if refusal = in.judgeHeader(r); refusal != nil {
 		return receipt, refusal
 	}
-	originators, refusal := mail.ReadOriginators(r.Header)
+	originators, refusal := tx.Envelope.ReadOriginators(r.Header)
 	if refusal != nil {
 		return receipt, refusal
 	}
@@ -272,24 +272,7 @@ func (in *intake) authenticate(ctx context.Context, s *smtpd.Session, username, 
 
 // messageOf is what policy asks about a message.
 func messageOf(mailFrom mail.Address, h mail.Header, o mail.Originators) *policy.Message {
-	return &policy.Message{MailFrom: mailFrom, Originators: o, Report: isReport(h)}
-}
-
-// isReport says that a message is a report or an automatic answer, which alone
-// may have the null sender (RFC 6522, RFC 3834 section 5).
-func isReport(h mail.Header) bool {
-	if f, ok := h.First("Auto-Submitted"); ok {
-		word, _, _ := strings.Cut(f.Value(), ";")
-		if word = strings.TrimSpace(word); word != "" && !strings.EqualFold(word, "no") {
-			return true
-		}
-	}
-	f, ok := h.First("Content-Type")
-	if !ok {
-		return false
-	}
-	kind, _, _ := strings.Cut(f.Value(), ";")
-	return strings.EqualFold(strings.TrimSpace(kind), "multipart/report")
+	return &policy.Message{MailFrom: mailFrom, Originators: o, Report: mail.IsAutomatic(h)}
 }
 
 // received is our trace field (RFC 5321 section 4.4). The client's name is
@@ -301,7 +284,7 @@ func received(hostname string, tx *smtpd.Transaction, now time.Time) mail.Field 
 		helo = "unknown"
 	}
 	v := "from " + helo + " (" + addressLiteral(session.Peer.Addr()) + ")\r\n\tby " + hostname +
-		" with " + session.Protocol() + " id " + string(tx.ID)
+		" with " + tx.Protocol() + " id " + string(tx.ID)
 	if t := tlsText(session.TLS); t != "" {
 		v += "\r\n\t(" + t + ")"
 	}

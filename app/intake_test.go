@@ -70,24 +70,34 @@ func TestReceivedTellsWhatWasSeenAndNothingAStrangerWrote(t *testing.T) {
 	}
 }
 
-func TestOnlyReportsMayHaveTheNullSender(t *testing.T) {
-	for line, want := range map[string]bool{
-		"Content-Type: multipart/report; report-type=delivery-status": true,
-		"Content-Type: Multipart/Report":                              true,
-		"Auto-Submitted: auto-replied":                                true,
-		"Auto-Submitted: auto-generated; x=y":                         true,
-		"Auto-Submitted: no":                                          false,
-		"Auto-Submitted: No ; x=y":                                    false,
-		"Auto-Submitted: ":                                            false,
-		"Content-Type: text/plain; x=multipart/report":                false,
-		"Subject: multipart/report":                                   false,
+func TestReceivedSaysThatAddressesAreUTF8(t *testing.T) {
+	tx := &smtpd.Transaction{ID: "id", Session: &smtpd.Session{Helo: "mail.acme.test", EHLO: true, Peer: netip.MustParseAddrPort("192.0.2.7:1234")}}
+	tx.Envelope.UTF8 = true
+	if got := string(received("relay.test", tx, noon).Raw()); !strings.Contains(got, " with UTF8SMTP id id;") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestWhatIsNoMessageByItselfIsRefused(t *testing.T) {
+	in := &intake{maxHops: 50}
+	for name, c := range map[string]struct {
+		header string
+		limits mail.HeaderLimits
+		want   *mail.Refusal
+	}{
+		"fifty hops":             {strings.Repeat("Received: x\r\n", 50), mail.HeaderLimits{}, nil},
+		"fifty-one hops":         {strings.Repeat("Received: x\r\n", 25) + strings.Repeat("RECEIVED: x\r\n", 26), mail.HeaderLimits{}, mail.TooManyHops},
+		"fields over the limit":  {strings.Repeat("X: y\r\n", 11), mail.HeaderLimits{Fields: 10}, mail.HeaderTooBig},
+		"octets over the limit":  {strings.Repeat("X: y\r\n", 11), mail.HeaderLimits{Bytes: 60}, mail.HeaderTooBig},
+		"a line over the limit":  {"X: " + strings.Repeat("y", 996) + "\r\n", mail.HeaderLimits{}, mail.LineTooLong},
+		"a name without a colon": {"X\r\n", mail.HeaderLimits{}, mail.HeaderSyntax},
+		"a spaced stamp":         {"X-OriginatorOrg : a.test\r\n", mail.HeaderLimits{}, mail.AttributionAmbiguous},
 	} {
-		h, err := mail.ParseHeader([]byte(line+"\r\n"), mail.HeaderLimits{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if isReport(h) != want {
-			t.Errorf("%q: %t", line, !want)
+		r := &smtpd.Received{RawHeader: []byte(c.header)}
+		r.Header, r.HeaderErr = mail.ParseHeader(r.RawHeader, c.limits)
+		got := in.judgeHeader(r)
+		if (got == nil) != (c.want == nil) || got != nil && got.Text() != c.want.Text() {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
 }

@@ -80,7 +80,7 @@ func (a *App) askAgain(ctx context.Context, lease *custody.Lease, content custod
 	if err != nil {
 		return mail.Internal.Because("the stored header of %s: %v", lease.ID, err)
 	}
-	originators, refusal := mail.ReadOriginators(header)
+	originators, refusal := lease.Message.Envelope.ReadOriginators(header)
 	if refusal != nil {
 		return refusal
 	}

@@ -6,8 +6,9 @@
 // It guarantees that a bounce gives nothing away and is never answered: the
 // body of the message is never returned (RET=FULL is read as HDRS, which RFC
 // 3461 section 4.3 leaves to us), of its header only fields that its sender
-// wrote for others to see; it is ASCII, sent from the null sender, and marked
-// as automatic (RFC 3834). There is no bounce to the null sender.
+// wrote for others to see; it is ASCII but for the sender's own address, sent
+// from the null sender, and marked as automatic (RFC 3834). There is no bounce to
+// the null sender.
 //
 // Who may get one, and by what warrant, is not decided here.
 package bounce
@@ -61,15 +62,13 @@ func Compose(r Report) (mail.Header, *mail.Body, mail.Envelope, error) {
 	switch {
 	case r.Envelope.From.IsZero():
 		return mail.Header{}, nil, mail.Envelope{}, ErrNullSender
-	case !r.Envelope.From.IsASCII():
-		return mail.Header{}, nil, mail.Envelope{}, fmt.Errorf("bounce: %w: %q", mail.ErrNotASCII, r.Envelope.From)
 	case len(r.Failures) == 0:
 		return mail.Header{}, nil, mail.Envelope{}, errors.New("bounce: no recipient failed")
 	case r.ID == "" || r.Hostname == "":
 		return mail.Header{}, nil, mail.Envelope{}, errors.New("bounce: identifier or host name is missing")
 	}
 	boundary := "report-" + rand.Text()
-	env := mail.Envelope{Recipients: []mail.Recipient{{Address: r.Envelope.From, Notify: mail.NotifyNever}}}
+	env := mail.Envelope{UTF8: !r.Envelope.From.IsASCII(), Recipients: []mail.Recipient{{Address: r.Envelope.From, Notify: mail.NotifyNever}}}
 	return header(r, boundary), mail.NewBody(body(r, boundary)), env, nil
 }
 
@@ -150,7 +149,7 @@ func writeStatus(b *strings.Builder, r Report) {
 		if orcpt, ok := originalRecipient(f.Recipient.ORcpt); ok {
 			fmt.Fprintf(b, "Original-Recipient: %s\r\n", orcpt)
 		}
-		fmt.Fprintf(b, "Final-Recipient: rfc822; %s\r\n", ascii(f.Recipient.Address.String()))
+		fmt.Fprintf(b, "Final-Recipient: %s\r\n", finalRecipient(f.Recipient.Address))
 		fmt.Fprintf(b, "Action: failed\r\nStatus: %s\r\n", status(f))
 		if f.Host != "" {
 			fmt.Fprintf(b, "Remote-MTA: dns; %s\r\n", ascii(f.Host))
@@ -160,6 +159,15 @@ func writeStatus(b *strings.Builder, r Report) {
 		}
 		fmt.Fprintf(b, "Last-Attempt-Date: %s\r\n", r.Now.UTC().Format(time.RFC1123Z))
 	}
+}
+
+// finalRecipient is an address with its type: one outside ASCII is written in it
+// (RFC 6533 section 3).
+func finalRecipient(a mail.Address) string {
+	if a.IsASCII() {
+		return "rfc822; " + a.String()
+	}
+	return "utf-8; " + mail.UTF8Xtext(a.String())
 }
 
 // status is the status of a recipient that failed for good. What expired keeps

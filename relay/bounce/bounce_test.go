@@ -227,6 +227,40 @@ func TestABounceGoesFromNobodyToTheSenderAndAsksForNoReport(t *testing.T) {
 	}
 }
 
+// A sender and a recipient outside ASCII: the bounce goes by SMTPUTF8, and
+// programs read the recipient all the same (RFC 6533).
+func TestABounceToAnAddressOutsideASCIINeedsSMTPUTF8(t *testing.T) {
+	utf8 := func(s string) mail.Address {
+		a, err := mail.ParseAddressUTF8(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	r := report(t, Failure{Recipient: mail.Recipient{Address: utf8("用户@globex.example"), ORcpt: `utf-8;\x{7528}\x{6237}@globex.example`}, Enhanced: "5.6.7"})
+	r.Envelope.From = utf8("jürgen@bücher.example")
+	h, body, env, err := Compose(r)
+	if err != nil || !env.UTF8 || env.Recipients[0].Address != r.Envelope.From {
+		t.Fatalf("%+v, %v", env, err)
+	}
+	if f, _ := h.First("To"); f.Value() != "jürgen@xn--bcher-kva.example" {
+		t.Errorf("To: %s", f.Value())
+	}
+	if _, refusal := env.ReadOriginators(h); refusal != nil {
+		t.Error(refusal)
+	}
+	text, _ := body.InMemory()
+	for _, want := range []string{`Final-Recipient: utf-8; \x{7528}\x{6237}@globex.example` + "\r\n", `Original-Recipient: utf-8; \x{7528}\x{6237}@globex.example` + "\r\n"} {
+		if !bytes.Contains(text, []byte(want)) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+	r = report(t, Failure{Recipient: mail.Recipient{Address: utf8("b@例子.example")}, Enhanced: "5.6.7"})
+	if _, _, env, err := Compose(r); err != nil || env.UTF8 {
+		t.Errorf("%+v, %v", env, err)
+	}
+}
+
 // FuzzCompose lets a server and a sender write what they like: the bounce stays
 // ASCII in CRLF lines within limits, and its structure stays its own.
 func FuzzCompose(f *testing.F) {

@@ -186,13 +186,16 @@ func (s sealer) recipientMAC(id mail.ID, number uint32, r *mail.Recipient) []byt
 // context is what a sealed warrant is bound to: this message, its envelope with
 // the recipients as accepted, its times and its content.
 func (m *messageRecord) context(id mail.ID) []byte {
-	eightBit := int64(0)
+	octets := int64(0) // what the envelope lets stand outside ASCII
 	if m.Envelope.EightBit {
-		eightBit = 1
+		octets |= 1
+	}
+	if m.Envelope.UTF8 {
+		octets |= 2
 	}
 	return make(canonical, 0, 512).text("message 1").text(string(id)).text(string(m.Kind)).text(m.SignAs.String()).
 		text(m.Org).text(m.Source).number(m.Kept.UnixNano()).number(m.Expires.UnixNano()).
-		text(m.Envelope.From.String()).number(eightBit).text(m.Envelope.Ret).text(m.Envelope.EnvID).
+		text(m.Envelope.From.String()).number(octets).text(m.Envelope.Ret).text(m.Envelope.EnvID).
 		number(int64(m.Recipients)).text(string(m.Accepted)).number(m.HeaderSize).number(m.Size).text(string(m.Hash))
 }
 

@@ -111,6 +111,10 @@ func parseDialogue(t testing.TB, name string, text string) *dialogue {
 			d.attempt.Envelope.EnvID = value
 		case key == "8bit":
 			d.attempt.Envelope.EightBit = true
+		case key == "utf8":
+			d.attempt.Envelope.UTF8 = true
+		case key == "from":
+			d.attempt.Envelope.From = address(t, value)
 		case key == "tls":
 			d.policy = TLSPolicy(value)
 		case key == "hosts":
@@ -186,7 +190,7 @@ func unquote(t testing.TB, s string) string {
 
 func address(t testing.TB, s string) mail.Address {
 	t.Helper()
-	a, err := mail.ParseAddress(s)
+	a, err := mail.ParseAddressUTF8(s)
 	if err != nil {
 		t.Fatal(err)
 	}

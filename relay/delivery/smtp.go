@@ -76,6 +76,7 @@ func (t *SMTP) Deliver(ctx context.Context, a Attempt) []Result {
 		return d.results
 	}
 	d.eightBit = eightBit
+	d.utf8Header = a.Envelope.UTF8 && hasEightBit(a.Content.Header())
 	d.visit(ctx)
 	if d.undecided() != nil {
 		fill(d.results, d.conclusion(ctx))
@@ -87,10 +88,11 @@ func (t *SMTP) Deliver(ctx context.Context, a Attempt) []Result {
 type journey struct {
 	*SMTP
 	*Attempt
-	results  []Result
-	eightBit bool
-	faults   []string // what stood in the way, a line a server
-	unworthy int      // how many of them take no mail at all (RFC 7504)
+	results    []Result
+	eightBit   bool // as in transaction
+	utf8Header bool
+	faults     []string // what stood in the way, a line a server
+	unworthy   int      // how many of them take no mail at all (RFC 7504)
 }
 
 // visit goes from server to server while recipients are undecided.
@@ -265,7 +267,7 @@ func (d *journey) use(ctx context.Context, key poolKey, c *client) *fault {
 func (d *journey) transact(ctx context.Context, c *client) *fault {
 	defer closeWhenDone(ctx, c.conn)()
 	for {
-		t := transaction{client: c, Attempt: d.Attempt, recipients: d.undecided(), results: d.results, eightBit: d.eightBit}
+		t := transaction{client: c, Attempt: d.Attempt, recipients: d.undecided(), results: d.results, eightBit: d.eightBit, utf8Header: d.utf8Header}
 		d.counters.transactions.Add(1)
 		if f := t.run(); f != nil || !t.progressed() {
 			return f

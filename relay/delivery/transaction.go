@@ -27,7 +27,8 @@ type transaction struct {
 	recipients []int // the indices of results this transaction is about
 	results    []Result
 	eightBit   bool  // the content has octets outside ASCII
-	utf8       bool  // an address has
+	utf8Header bool  // its header has, and came with SMTPUTF8
+	utf8       bool  // SMTPUTF8 is given
 	later      []int // recipients the server wants in another transaction
 }
 
@@ -37,6 +38,9 @@ type transaction struct {
 func (t *transaction) run() *fault {
 	if misfit := t.misfit(); misfit.Status != Undecided {
 		t.decideAll(misfit)
+		return nil
+	}
+	if t.failUTF8Recipients(); len(t.recipients) == 0 {
 		return nil
 	}
 	t.messages++
@@ -66,17 +70,37 @@ func (t *transaction) misfit() Result {
 	if t.ext.size > 0 && t.Size > t.ext.size { // RFC 1870 section 6.1
 		return reject("5.3.4", "the message has %d octets and the server takes at most %d", t.Size, t.ext.size)
 	}
+	if !t.ext.utf8 { // RFC 6531 section 3.2
+		switch {
+		case !t.Envelope.From.IsASCII():
+			return reject("5.6.7", "the sender's address is outside ASCII, and the server does not offer SMTPUTF8")
+		case t.utf8Header:
+			return reject("5.6.7", "the header has octets outside ASCII, and the server does not offer SMTPUTF8")
+		}
+	}
 	if t.eightBit && !t.ext.eightBit { // RFC 6152 section 3
 		return reject("5.6.3", "the message has octets outside ASCII, the server does not offer 8BITMIME, and conversion would break its signature")
 	}
-	t.utf8 = !t.Envelope.From.IsASCII()
-	for _, i := range t.recipients {
-		t.utf8 = t.utf8 || !t.Envelope.Recipients[i].Address.IsASCII()
-	}
-	if t.utf8 && !t.ext.utf8 { // RFC 6531 section 3.2
-		return reject("5.6.7", "an address is outside ASCII and the server does not offer SMTPUTF8")
-	}
 	return Result{}
+}
+
+// failUTF8Recipients decides the recipients that this server cannot be told of,
+// and finds whether the others need SMTPUTF8. A domain outside ASCII needs
+// nothing: it goes out in A-labels always.
+func (t *transaction) failUTF8Recipients() {
+	t.utf8 = t.utf8Header || !t.Envelope.From.IsASCII()
+	var fit []int
+	for _, i := range t.recipients {
+		switch ascii := t.Envelope.Recipients[i].Address.IsASCII(); {
+		case ascii:
+			fit = append(fit, i)
+		case t.ext.utf8:
+			fit, t.utf8 = append(fit, i), true
+		default:
+			t.results[i] = t.blame(failed("5.6.7", "the recipient's address is outside ASCII, and the server does not offer SMTPUTF8"))
+		}
+	}
+	t.recipients = fit
 }
 
 // offerStepwise says MAIL, each RCPT and DATA, one after the other. The zero
