@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,12 +13,18 @@ import (
 func (sh *shell) keyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "key",
-		Short: "Show signing keys and the DNS records they need",
-		Long:  "Show the DKIM keys the running relay signs with, and whether receivers can find them. A private key is never shown.",
+		Short: "Show, make, replace and revoke signing keys",
+		Long: `Show the DKIM keys the running relay signs with, and whether receivers can find
+them; make new ones, let them follow old ones, take them back. A private key is
+never shown.
+
+Of each algorithm the newest key of a domain that DNS publishes signs.`,
 		Example: `  anechoic key list
-  anechoic key show acme.test an1`,
+  anechoic key show acme.test an1
+  anechoic key rotate acme.test
+  anechoic key revoke acme.test an1`,
 	}
-	c.AddCommand(sh.keyListCommand(), sh.keyShowCommand())
+	c.AddCommand(sh.keyListCommand(), sh.keyShowCommand(), sh.keyAddCommand(), sh.keyRotateCommand(), sh.keyRevokeCommand())
 	return sh.group(c)
 }
 
@@ -27,7 +34,13 @@ func (sh *shell) keyListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List signing keys with their DNS records, and whether those are published",
 		Long: `List signing keys with the DNS record each needs, and whether DNS has it now. A
-key that is not published is not used.`,
+key that is not published is not used. Stages:
+
+  added     made, and not seen in DNS yet
+  active    published, and no newer one of its algorithm was seen
+  retiring  a newer one signs; leave the record in DNS until the day shown
+  retired   record and registry line may be taken out
+  revoked   never signs again; its record has an empty p=`,
 		Example: `  anechoic key list
   anechoic key list --org acme
   anechoic key list --json`,
@@ -49,13 +62,13 @@ func (sh *shell) keyList(ctx context.Context, org, domain string) error {
 	}
 	var rows [][]string
 	for _, k := range keys {
-		rows = append(rows, []string{k.Organisation, k.Domain, k.Selector, k.Algorithm, yesNo(k.Published), k.RecordName})
+		rows = append(rows, []string{k.Organisation, k.Domain, k.Selector, k.Algorithm, yesNo(k.Published), k.RecordName, stageText(k)})
 	}
-	if err := sh.table("ORG DOMAIN SELECTOR ALGORITHM PUBLISHED RECORD", rows); err != nil {
+	if err := sh.table("ORG DOMAIN SELECTOR ALGORITHM PUBLISHED RECORD STAGE", rows); err != nil {
 		return err
 	}
 	for _, k := range keys {
-		if !k.Published {
+		if !k.Published && k.Stage != signing.StageRetired {
 			sh.notef("%s: %s (anechoic key show %s %s prints it)\n", k.RecordName, orDash(k.Detail), k.Domain, k.Selector)
 		}
 	}
@@ -110,8 +123,20 @@ func (sh *shell) keyShow(ctx context.Context, args []string) error {
 	if !key.Published {
 		published = "not published: " + key.Detail
 	}
-	sh.notef("%s, of %s: %s\n", key.Algorithm, key.Organisation, published)
+	sh.notef("%s, of %s: %s; %s\n", key.Algorithm, key.Organisation, published, stageText(key.KeyInfo))
 	return nil
+}
+
+// stageText is a key's stage with what it means now.
+func stageText(k signing.KeyInfo) string {
+	text := string(k.Stage)
+	if k.Stage == signing.StageRetiring {
+		text += " until " + k.RetiresAt.UTC().Format(time.DateOnly)
+	}
+	if k.Signs {
+		text += ", signs"
+	}
+	return text
 }
 
 // ownerOf is the organisation a key belongs to, named or looked up: a domain is
