@@ -50,6 +50,7 @@ const (
 	ReasonShuttingDown        Reason = "SHUTTING_DOWN"
 	ReasonLookupFailed        Reason = "LOOKUP_FAILED"     // DNS did not answer
 	ReasonKeyNotPublished     Reason = "KEY_NOT_PUBLISHED" // no configured DKIM key of the domain is in DNS
+	ReasonKeyRevoked          Reason = "KEY_REVOKED"       // a message in custody bears a signature of a key since revoked
 	ReasonSigningFailed       Reason = "SIGNING_FAILED"
 	ReasonCustodyFailed       Reason = "CUSTODY_FAILED" // the message could not be stored
 	ReasonDiskFull            Reason = "DISK_FULL"
@@ -112,6 +113,7 @@ func Reasons() []Reason {
 		ReasonShuttingDown,
 		ReasonLookupFailed,
 		ReasonKeyNotPublished,
+		ReasonKeyRevoked,
 		ReasonSigningFailed,
 		ReasonCustodyFailed,
 		ReasonDiskFull,
