@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -431,4 +433,45 @@ func TestEspooferAsAClient(t *testing.T) {
 func refusesSender(from string) bool {
 	a, err := mail.ParseAddress(strings.Trim(from, "<>"))
 	return from != "<>" && (err != nil || owned(a) != nil)
+}
+
+// TestRealMailComesByChunksAsItWas sends real mail in chunks of many sizes: what is
+// kept is what was sent, octet for octet.
+func TestRealMailComesByChunksAsItWas(t *testing.T) {
+	dir := suitePath(t, "real/spamassassin-public-corpus")
+	files, err := filepath.Glob(filepath.Join(dir, "*", "*"))
+	if err != nil || len(files) == 0 {
+		t.Skipf("no messages in %s: set ANECHOIC_SUITES to the folder of the shared test data", dir)
+	}
+	sizes := []int{1, 2, 997, 4096, 40_000}
+	kept := 0
+	for i, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		message := strings.ReplaceAll(strings.ReplaceAll(string(b), "\r\n", "\n"), "\n", "\r\n")
+		if strings.HasPrefix(message, "From ") { // of the mailbox file
+			_, message, _ = strings.Cut(message, "\r\n")
+		}
+		if i%10 != 0 || strings.ContainsAny(strings.ReplaceAll(message, "\r\n", ""), "\r\n\x00") {
+			continue // a tenth is enough
+		}
+		h := &recorder{}
+		s := newServer(h)
+		s.ErrorBudget = 1 << 20
+		said := play(s, Plain, []byte(enter+inChunks(message, sizes[i/10%len(sizes)], 1+i%5000)+leave))
+		if !strings.HasSuffix(message, "\r\n") {
+			message += "\r\n"
+		}
+		switch {
+		case len(h.messages) == 1 && string(h.messages[0].content()) == message:
+			kept++
+		case !strings.Contains(said, "LINE_TOO_LONG") && !strings.Contains(said, "HEADER_SYNTAX"):
+			t.Errorf("%s: %d kept, the server said %s", file, len(h.messages), said)
+		}
+	}
+	if kept < len(files)/12 {
+		t.Errorf("%d of %d messages were kept", kept, len(files)/10)
+	}
 }

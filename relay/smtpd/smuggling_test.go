@@ -17,15 +17,20 @@ import (
 // suite gives a file of the shared test data; without them the test is left out.
 func suite(t *testing.T, name string) []byte {
 	t.Helper()
-	root := os.Getenv("ANECHOIC_SUITES")
-	if root == "" {
-		root = filepath.Join(projectRoot(t), "..", "shared", "suites")
-	}
-	b, err := os.ReadFile(filepath.Join(root, name))
+	b, err := os.ReadFile(suitePath(t, name))
 	if err != nil {
 		t.Skipf("the shared test data are not there: set ANECHOIC_SUITES to their folder (%v)", err)
 	}
 	return b
+}
+
+func suitePath(t *testing.T, name string) string {
+	t.Helper()
+	root := os.Getenv("ANECHOIC_SUITES")
+	if root == "" {
+		root = filepath.Join(projectRoot(t), "..", "shared", "suites")
+	}
+	return filepath.Join(root, name)
 }
 
 func projectRoot(t *testing.T) string {
