@@ -205,7 +205,7 @@ func (a *App) makeServer() error {
 		Hostname: in.hostname, Handler: in, Authenticate: in.authenticate, CertificateSource: in.hasCertificate, TLS: a.tls.config(c.ClientCertificates == config.CertificatesRequest),
 		ProxyFrom: c.ProxyProtocolFrom, MaxMessageBytes: c.MaxMessageBytes, MaxHeaderBytes: int(c.MaxHeaderBytes), MaxHeaderFields: c.MaxHeaderFields, MaxMIMEDepth: c.MaxMIMEDepth,
 		MaxRecipients: c.MaxRecipients, MaxConnections: c.MaxConnections, MaxConnectionsPerPeer: c.MaxConnectionsPerPeer,
-		SpoolDir: filepath.Join(a.config.DataDir, "spool"), Refused: in.serverRefused, Log: a.log,
+		SharedPeer: in.isProvider, SpoolDir: filepath.Join(a.config.DataDir, "spool"), Refused: in.serverRefused, Log: a.log,
 	}
 	return nil
 }

@@ -270,6 +270,12 @@ func (in *intake) authenticate(ctx context.Context, s *smtpd.Session, username, 
 	return refusal
 }
 
+// isProvider is smtpd.Server's SharedPeer.
+func (in *intake) isProvider(peer netip.Addr) bool {
+	p := in.directory.Load().Providers()
+	return p.Microsoft365.Contains(peer) || p.Google.Contains(peer)
+}
+
 // messageOf is what policy asks about a message.
 func messageOf(mailFrom mail.Address, h mail.Header, o mail.Originators) *policy.Message {
 	return &policy.Message{MailFrom: mailFrom, Originators: o, Report: mail.IsAutomatic(h)}

@@ -120,12 +120,18 @@ func (l *Lives) Revoked(domain mail.Domain, selector string) bool {
 	return ok && !life.Revoked.IsZero()
 }
 
+// AnyRevoked says that some key of a name was revoked: only then is a message
+// worth asking RevokedSignature about.
+func (l *Lives) AnyRevoked(domain mail.Domain) bool {
+	return slices.ContainsFunc(l.ofDomain(domain), func(life Life) bool { return !life.Revoked.IsZero() })
+}
+
 // RevokedSignature gives the selector of a signature on a finished message that
 // was made with a key since revoked. signAs is the domain the message was signed
 // as. Ours are the DKIM-Signature fields above the second Received field: the
 // first is our own, and what came with the message stands below.
 func (l *Lives) RevokedSignature(signAs mail.Domain, header mail.Header) (selector string, revoked bool) {
-	if len(l.ofDomain(signAs)) == 0 {
+	if !l.AnyRevoked(signAs) {
 		return "", false
 	}
 	hops := 0

@@ -72,6 +72,12 @@ type Server struct {
 	MaxConnections        int // of all ports
 	MaxConnectionsPerPeer int // of an IPv4 address or an IPv6 /64
 
+	// SharedPeer says that an address sends for many customers at once, as a
+	// provider's does. Such a peer has no limit of its own, and a quarter of
+	// MaxConnections is kept free for such peers: a flood from elsewhere, or by one
+	// customer of the provider, must not shut the others out. A nil func: none is.
+	SharedPeer func(netip.Addr) bool
+
 	Timeouts Timeouts
 	// ErrorBudget is how many protocol errors (SYNTAX, BAD_SEQUENCE) a connection
 	// may make between two messages that were kept; the next is answered 421.
@@ -251,8 +257,12 @@ func (s *Server) accept(ctx context.Context, listener net.Listener, take func(ne
 func (s *Server) admit(ctx context.Context, listener net.Listener, raw net.Conn, mode Mode) *conn {
 	s.Counters.Connections.Add(1)
 	c := newConn(s, raw, mode)
+	most := cmp.Or(s.MaxConnections, DefaultMaxConnections)
+	if s.SharedPeer != nil && mode != Proxy && !s.isShared(c.session.Peer.Addr()) {
+		most -= most / sharedPart
+	}
 	s.mu.Lock()
-	admitted := len(s.conns) < cmp.Or(s.MaxConnections, DefaultMaxConnections)
+	admitted := len(s.conns) < most
 	if admitted {
 		s.conns[c] = listener
 		c.stopping = s.stopping
@@ -285,8 +295,8 @@ func (s *Server) dismiss(c *conn) {
 // countPeer counts a connection for its peer; false: it is one too many.
 func (s *Server) countPeer(c *conn) bool {
 	peer := peerNetwork(c.session.Peer.Addr())
-	if !peer.IsValid() {
-		return true // not an IP network: tests
+	if !peer.IsValid() || s.isShared(c.session.Peer.Addr()) {
+		return true // not an IP network (tests), or not one peer's alone
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -296,6 +306,14 @@ func (s *Server) countPeer(c *conn) bool {
 	s.peers[peer]++
 	c.counted = peer
 	return true
+}
+
+// sharedPart is the part of MaxConnections that is kept for shared peers: one in
+// so many.
+const sharedPart = 4
+
+func (s *Server) isShared(peer netip.Addr) bool {
+	return s.SharedPeer != nil && s.SharedPeer(peer.Unmap())
 }
 
 // peerNetwork is what one peer is for limits: an IPv4 address, an IPv6 /64.

@@ -307,6 +307,29 @@ func TestOnePeerIsAnAddressOrASlash64(t *testing.T) {
 	dial("[2001:db8:0:1::1]:8", "220")
 }
 
+func TestAFloodDoesNotShutAProvidersOtherCustomersOut(t *testing.T) {
+	s := newServer(&recorder{})
+	s.MaxConnections, s.MaxConnectionsPerPeer = 8, 2
+	s.SharedPeer = func(a netip.Addr) bool { return a == netip.MustParseAddr("40.107.1.1") }
+	listener := newPipes()
+	serveUntilEnd(t, s, listener, Plain)
+	dial := func(from, code string) {
+		conn := listener.dial(from)
+		t.Cleanup(func() { _ = conn.Close() })
+		(&client{t: t, conn: conn, r: bufio.NewReader(conn)}).expect(code)
+	}
+	for range 3 {
+		dial("[::ffff:40.107.1.1]:1", "220") // past the limit of one peer
+	}
+	dial("192.0.2.1:1", "220")
+	dial("192.0.2.2:1", "220")
+	dial("192.0.2.3:1", "220")
+	dial("192.0.2.4:1", "421 4.7.0 Too many connections") // six of eight are open
+	dial("40.107.1.1:4", "220")
+	dial("40.107.1.1:5", "220")
+	dial("40.107.1.1:6", "421 4.7.0 Too many connections")
+}
+
 func TestPeerNetwork(t *testing.T) {
 	for addr, want := range map[string]string{"192.0.2.1": "192.0.2.1/32", "2001:db8::1": "2001:db8::/64", "fe80::1%eth0": "fe80::/64"} {
 		if got := peerNetwork(netip.MustParseAddr(addr)).String(); got != want {
