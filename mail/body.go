@@ -55,11 +55,17 @@ func (b *Body) Close() error {
 type BodyWriter struct {
 	Threshold int64
 	Dir       string
+	// Expected is how many octets may come, as a client declared: room for them is
+	// made at once, within a bound. Zero: not known.
+	Expected int64
 
 	mem  []byte
 	file *os.File
 	size int64
 }
+
+// maxExpected bounds what a declaration alone can make this program allocate.
+const maxExpected = 64 << 10
 
 // Write takes the next octets. An error is one of the disk's.
 func (w *BodyWriter) Write(p []byte) (int, error) {
@@ -72,6 +78,9 @@ func (w *BodyWriter) Write(p []byte) (int, error) {
 		n, err := w.file.Write(p)
 		w.size += int64(n)
 		return n, err
+	}
+	if w.mem == nil {
+		w.mem = make([]byte, 0, max(int64(len(p)), min(w.Expected, maxExpected)))
 	}
 	w.mem = append(w.mem, p...)
 	w.size += int64(len(p))
