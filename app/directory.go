@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"strings"
 	"time"
 
 	"anechoic/control/api"
@@ -91,10 +92,21 @@ func sameNode(old, new config.Config) error {
 	before, after := reflect.ValueOf(old), reflect.ValueOf(new)
 	for i := range before.NumField() {
 		if !reflect.DeepEqual(before.Field(i).Interface(), after.Field(i).Interface()) {
-			return fmt.Errorf("%w: %s in relay.toml changed, which needs a restart", api.ErrConflict, before.Type().Field(i).Name)
+			return fmt.Errorf("%w: %s in relay.toml changed, which needs a restart", api.ErrConflict, settingName(before.Type().Field(i).Name))
 		}
 	}
 	return nil
+}
+
+// settingName is how relay.toml writes the name of a field of config.Config.
+func settingName(field string) string {
+	switch field {
+	case "DataDir":
+		return "data_dir"
+	case "Hostname", "Registry":
+		return strings.ToLower(field)
+	}
+	return "[" + strings.ToLower(field) + "]"
 }
 
 // nextGeneration is the number for what the files hold now.

@@ -185,7 +185,7 @@ func TestMoreSegmentsThanOnePageVerify(t *testing.T) {
 }
 
 func TestVerifyFindsAnyChangedOctet(t *testing.T) {
-	whole := fill(t, 8, 4)
+	whole := fill(t, 4, 2)
 	for key, value := range whole {
 		for i := range value {
 			damaged := cloneStore(whole)

@@ -52,40 +52,38 @@ func atEnd(p custody.BodyRecord) error {
 // synced batch with the manifest makes the chunks durable too.
 func (e *Engine) writeChunks(ctx context.Context, p custody.BodyRecord, m manifest) error {
 	for n := range m.chunks() {
-		if err := ctx.Err(); err != nil {
-			return err
+		size := int(min(p.Size-int64(n)*custody.ChunkThreshold, custody.ChunkThreshold))
+		batch := e.db.NewBatchWithSize(size + 2*custody.MaxKey)
+		key := chunkKey(p.Name, m.tag, n)
+		op := batch.SetDeferred(len(key), size)
+		copy(op.Key, key)
+		if err := readExactly(p, op.Value); err != nil {
+			return errors.Join(err, batch.Close())
 		}
-		size := min(p.Size-int64(n)*custody.ChunkThreshold, custody.ChunkThreshold)
-		if err := e.writeChunk(p, chunkKey(p.Name, m.tag, n), int(size)); err != nil {
+		if err := errors.Join(op.Finish(), e.writeLazily(ctx, batch, size)); err != nil {
 			return err
 		}
 	}
 	return atEnd(p)
 }
 
-func (e *Engine) writeChunk(p custody.BodyRecord, key []byte, size int) error {
-	batch := e.db.NewBatchWithSize(size + 2*custody.MaxKey)
-	defer func() { _ = batch.Close() }()
-	op := batch.SetDeferred(len(key), size)
-	copy(op.Key, key)
-	if err := readExactly(p, op.Value); err != nil {
+// writeLazily commits a batch of this engine's own, and closes it.
+func (e *Engine) writeLazily(ctx context.Context, batch *pebble.Batch, size int) error {
+	r := &request{batch: batch, lazy: true, size: int64(size), done: make(chan error, 1)}
+	if err := e.submit(ctx, r); err != nil {
 		return err
 	}
-	if err := op.Finish(); err != nil {
-		return err
-	}
-	return e.apply(batch, false)
+	return batch.Close()
 }
 
 // dropChunks removes the chunks of a body that did not become real. What it
 // cannot remove, the next Open does.
 func (e *Engine) dropChunks(name string, m manifest) {
 	batch := e.db.NewBatch()
-	defer func() { _ = batch.Close() }()
 	for n := range m.chunks() {
 		_ = batch.Delete(chunkKey(name, m.tag, n), nil)
 	}
-	_ = e.apply(batch, false)
+	_ = e.writeLazily(context.Background(), batch, requestOverhead)
 }
 
 // deleteBody adds to the batch what deletes a body, which need not exist.

@@ -2,8 +2,8 @@
 // Pebble store in the data directory.
 //
 // One goroutine commits. It takes the batches that wait, gives their facts
-// offsets, seals ledger segments that are due, and writes all of it as one
-// synced Pebble batch; whoever waited gets the same answer. Small bodies ride
+// offsets, seals ledger segments that are due, and writes all of it with one
+// sync at the end; whoever waited gets the same answer. Small bodies ride
 // along, large ones are written before as chunks that only the synced batch
 // makes real. DESIGN.md has the crash table.
 //
@@ -13,7 +13,6 @@
 package local
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,9 +32,9 @@ import (
 
 // Limits of this implementation. Sizes are octets.
 const (
-	memTableSize    = 32 << 20 // two of them, one being flushed, are most of the engine's memory
+	memTableSize    = 16 << 20 // two of them, one being flushed, are most of the engine's memory
 	memTableStop    = 4        // unflushed tables before writers wait
-	cacheSize       = 32 << 20
+	cacheSize       = 8 << 20  // most reads are of what was just written, in a memtable
 	maxInFlight     = 64 << 20 // of batches that were admitted and are not durable yet
 	maxGroup        = 4 << 20  // of one group commit, well under half a memtable
 	openFiles       = 512
@@ -99,13 +98,14 @@ func Open(opts Options) (*Engine, error) {
 		stopped:  make(chan struct{}),
 		large:    map[string]manifest{},
 	}
-	e.fault.log = opts.Log
+	e.fault.log, e.fault.broken = opts.Log, make(chan struct{})
 	if e.db, err = pebble.Open(opts.Dir, e.pebbleOptions()); err != nil {
 		return nil, errors.Join(fmt.Errorf("engine: open %s: %w", opts.Dir, err), lock.Close())
 	}
 	if err := e.recover(); err != nil {
 		return nil, errors.Join(fmt.Errorf("engine: open %s: %w", opts.Dir, err), e.db.Close(), lock.Close())
 	}
+	e.fault.armed.Store(true)
 	go e.run()
 	return e, nil
 }
@@ -139,7 +139,7 @@ func (o Options) prepared() (Options, error) {
 // where data is fresh.
 func (e *Engine) pebbleOptions() *pebble.Options {
 	o := &pebble.Options{
-		FS:                          e.opts.FS,
+		FS:                          guarded{e.opts.FS, &e.fault},
 		Lock:                        e.lock,
 		Logger:                      &e.fault,
 		EventListener:               &pebble.EventListener{BackgroundError: e.fault.background, WriteStallBegin: e.fault.stall},
@@ -179,8 +179,8 @@ func (e *Engine) enter() error {
 func (e *Engine) leave() { e.users.Done() }
 
 // Close waits for the calls in progress, seals the ledger and closes the store.
-// Later calls are custody.ErrClosed. A store that broke inside Pebble is left as
-// it is: what is durable is on disk, and the process should end.
+// Later calls are custody.ErrClosed. A broken engine is left as it is, with its
+// lock: what is durable is on disk, and the process should end.
 func (e *Engine) Close() error {
 	e.life.Lock()
 	again := e.closing
@@ -191,14 +191,29 @@ func (e *Engine) Close() error {
 	}
 	e.users.Wait()
 	close(e.requests)
-	<-e.stopped
-	if e.fault.wedged.Load() {
-		return fmt.Errorf("engine: close %s: %w", e.opts.Dir, e.Ready())
+	select {
+	case <-e.stopped:
+	case <-e.fault.broken:
 	}
-	if err := errors.Join(e.db.Close(), e.lock.Close()); err != nil {
+	if err := e.closeStore(); err != nil {
 		return fmt.Errorf("engine: close %s: %w", e.opts.Dir, err)
 	}
 	return nil
+}
+
+// closeStore closes Pebble, in a goroutine because it may break on the way.
+func (e *Engine) closeStore() error {
+	if err := e.fault.err(); err != nil {
+		return err
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- errors.Join(e.db.Close(), e.lock.Close()) }()
+	select {
+	case err := <-closed:
+		return err
+	case <-e.fault.broken:
+		return e.fault.err()
+	}
 }
 
 // Ready is nil while the engine takes everything; else it wraps
@@ -218,76 +233,6 @@ func (e *Engine) room() error {
 			e.opts.Dir, custody.ErrFull, usage.AvailBytes>>20, e.opts.Reserve>>20)
 	}
 	return nil // a file system that does not know its size has none
-}
-
-// fault remembers the first error after which nothing more may be written, and
-// is Pebble's logger, because that is where Pebble reports such errors.
-type fault struct {
-	log    *slog.Logger
-	first  atomic.Pointer[error]
-	wedged atomic.Bool // Pebble stopped half-way: it cannot be closed
-}
-
-func (f *fault) err() error {
-	if p := f.first.Load(); p != nil {
-		return *p
-	}
-	return nil
-}
-
-// set breaks the engine. A full disk is said, so that the peer can be told.
-func (f *fault) set(cause error) error {
-	err := fmt.Errorf("%w: %w", custody.ErrBroken, cause)
-	if vfs.IsNoSpaceError(cause) {
-		err = fmt.Errorf("%w: %w: %w", custody.ErrBroken, custody.ErrFull, cause)
-	}
-	if f.first.CompareAndSwap(nil, &err) {
-		f.log.Error("engine broke: nothing more is written until the relay is started again", "error", cause)
-	}
-	return f.err()
-}
-
-// Infof takes what Pebble tells of its daily work.
-func (f *fault) Infof(format string, args ...any) {
-	if f.log.Enabled(context.Background(), slog.LevelDebug) {
-		f.log.Debug("pebble", "text", fmt.Sprintf(format, args...))
-	}
-}
-
-// Errorf takes what Pebble could not do and will try again.
-func (f *fault) Errorf(format string, args ...any) {
-	f.log.Error("pebble", "text", fmt.Sprintf(format, args...))
-}
-
-// fatalCommit begins the report of a batch whose write or sync failed. Pebble
-// reports it from the goroutine that commits.
-const fatalCommit = "pebble: fatal commit error"
-
-// Fatalf takes what Pebble cannot go on from. After a failed commit it returns,
-// and apply sees the fault. Any other such goroutine is Pebble's own, in the
-// midst of changing its files on the ground of a write that may not have
-// happened: it is stopped here for ever, so that it changes nothing more.
-func (f *fault) Fatalf(format string, args ...any) {
-	cause := fmt.Errorf(format, args...)
-	for _, a := range args {
-		if err, ok := a.(error); ok {
-			cause = fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err)
-		}
-	}
-	_ = f.set(cause)
-	if len(format) >= len(fatalCommit) && format[:len(fatalCommit)] == fatalCommit {
-		return
-	}
-	f.wedged.Store(true)
-	select {}
-}
-
-// background takes errors of flushes and compactions, which Pebble tries again.
-func (f *fault) background(err error) { f.log.Error("pebble: background work failed", "error", err) }
-
-// stall takes note that writers have to wait for flushes or compactions.
-func (f *fault) stall(info pebble.WriteStallBeginInfo) {
-	f.log.Warn("pebble: writing waits", "reason", info.Reason)
 }
 
 var _ custody.Engine = (*Engine)(nil)

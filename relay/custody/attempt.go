@@ -60,7 +60,7 @@ func (q *Queue) take(now time.Time, want int, skip func(mail.Domain) bool) []*Le
 	}
 	leases := make([]*Lease, len(slots))
 	for i, s := range slots {
-		l := &Lease{ID: s.entry.id, Domain: s.domain.domain, slot: s, at: now}
+		l := &Lease{ID: s.entry.id, Domain: s.domain.domain, slot: s, at: now, recent: s.entry.recent}
 		for j := range s.rcpts {
 			if r := &s.rcpts[j]; r.state == recipientQueued && r.due <= now.UnixNano() {
 				l.numbers = append(l.numbers, r.number)
@@ -73,35 +73,60 @@ func (q *Queue) take(now time.Time, want int, skip func(mail.Domain) bool) []*Le
 	return leases
 }
 
-// fill reads the records of a lease.
-func (q *Queue) fill(ctx context.Context, l *Lease) error {
-	b, err := q.engine.Get(ctx, messageKey(l.ID))
-	if err != nil {
-		return err
-	}
-	if l.record, err = decodeMessage(b); err != nil {
+// fill gives a lease its records.
+func (q *Queue) fill(ctx context.Context, l *Lease) (err error) {
+	if l.record, l.stored, err = q.records(ctx, l); err != nil {
 		return err
 	}
 	l.Message = l.record.message(l.ID)
-	l.stored = make([]*recipientRecord, len(l.numbers))
-	l.Recipients = make([]Recipient, len(l.numbers))
-	for i, n := range l.numbers {
-		b, err := q.engine.Get(ctx, recipientKey(l.ID, n))
-		if err != nil {
-			return err
-		}
-		r, err := decodeRecipient(b)
-		if err != nil {
-			return err
-		}
-		if !hmac.Equal(r.MAC, q.seals.recipientMAC(l.ID, n, &r.Recipient)) || r.Address.Domain() != l.Domain {
-			return fmt.Errorf("%w: recipient %d is not the one that was accepted", errRecord, n)
-		}
-		l.stored[i] = r
+	l.Recipients = make([]Recipient, len(l.stored))
+	for i, r := range l.stored {
 		l.Recipients[i] = Recipient{Recipient: r.Recipient, Attempts: int(r.Attempts), LastReply: r.Reply}
 		l.Attempt = max(l.Attempt, int(r.Attempts)+1)
 	}
 	return nil
+}
+
+// records are those of a lease: at hand since Keep, or read and checked.
+func (q *Queue) records(ctx context.Context, l *Lease) (*messageRecord, []*recipientRecord, error) {
+	stored := make([]*recipientRecord, len(l.numbers))
+	if l.recent != nil {
+		for i, n := range l.numbers {
+			stored[i] = &l.recent.recipients[n]
+		}
+		return l.recent.record, stored, nil
+	}
+	b, err := q.engine.Get(ctx, messageKey(l.ID))
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := decodeMessage(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, n := range l.numbers {
+		if stored[i], err = q.recipient(ctx, l, n); err != nil {
+			return nil, nil, err
+		}
+	}
+	return m, stored, nil
+}
+
+// recipient reads one recipient of a lease, which must be the one that was
+// accepted.
+func (q *Queue) recipient(ctx context.Context, l *Lease, number uint32) (*recipientRecord, error) {
+	b, err := q.engine.Get(ctx, recipientKey(l.ID, number))
+	if err != nil {
+		return nil, err
+	}
+	r, err := decodeRecipient(b)
+	if err != nil {
+		return nil, err
+	}
+	if !hmac.Equal(r.MAC, q.seals.recipientMAC(l.ID, number, &r.Recipient)) || r.Address.Domain() != l.Domain {
+		return nil, fmt.Errorf("%w: recipient %d is not the one that was accepted", errRecord, number)
+	}
+	return r, nil
 }
 
 // giveBack ends leases as if they had never been.

@@ -18,7 +18,14 @@ type index struct {
 	orgs     map[string]string
 	held     int // recipients
 	leased   int // recipients
+
+	recent     [maxRecent]*entry // whose records are still at hand
+	nextRecent int
 }
+
+// maxRecent is how many messages keep their records in memory until their first
+// attempt, about 1 KiB each: most mail is attempted as soon as it is kept.
+const maxRecent = 4096
 
 func newIndex() *index {
 	return &index{messages: map[mail.ID]*entry{}, domains: map[mail.Domain]*domainQueue{}, orgs: map[string]string{}}
@@ -26,14 +33,31 @@ func newIndex() *index {
 
 // entry is one message.
 type entry struct {
-	id      mail.ID
-	org     string
-	expires int64 // nanoseconds since 1970, as all times here
-	slots   []*slot
-	open    int32 // recipients not done
-	busy    int32 // commits in flight that may finish recipients
-	aside   bool  // a record of it was set aside: message and body are never deleted
-	gone    bool  // done, or set aside whole
+	id     mail.ID
+	org    string
+	slots  []*slot
+	recent *recent
+	open   int32 // recipients not done
+	busy   int32 // commits in flight that may finish recipients
+	aside  bool  // a record of it was set aside: message and body are never deleted
+	gone   bool  // done, or set aside whole
+}
+
+// recent is the records of a message as they were kept.
+type recent struct {
+	record     *messageRecord
+	recipients []recipientRecord
+}
+
+// remember keeps the records of a message at hand, and lets go of those of the
+// message that was remembered longest ago.
+func (x *index) remember(e *entry, r *recent) {
+	if old := x.recent[x.nextRecent]; old != nil {
+		old.recent = nil
+	}
+	e.recent = r
+	x.recent[x.nextRecent] = e
+	x.nextRecent = (x.nextRecent + 1) % maxRecent
 }
 
 // slot is the recipients of one message at one domain. It is in its domain's
@@ -41,7 +65,7 @@ type entry struct {
 type slot struct {
 	entry  *entry
 	domain *domainQueue
-	due    int64 // of the first queued recipient
+	due    int64 // of the first queued recipient, in nanoseconds since 1970, as all times here
 	at     int   // in the domain's heap; outside: it is leased, steered, or nothing is queued
 	lease  *Lease
 	busy   bool // a commit about its recipients is in flight
@@ -78,8 +102,8 @@ type domainQueue struct {
 }
 
 // add makes a message known, all its recipients idle.
-func (x *index) add(id mail.ID, org string, expires time.Time) *entry {
-	e := &entry{id: id, org: x.intern(org), expires: expires.UnixNano()}
+func (x *index) add(id mail.ID, org string) *entry {
+	e := &entry{id: id, org: x.intern(org)}
 	x.messages[id] = e
 	return e
 }
@@ -265,7 +289,7 @@ func (x *index) unlist(d *domainQueue) {
 // forget removes a message with whatever of it is idle. Slots that are leased
 // stay with their leases.
 func (x *index) forget(e *entry) {
-	e.gone = true
+	e.gone, e.recent = true, nil
 	delete(x.messages, e.id)
 	for _, s := range append([]*slot(nil), e.slots...) {
 		if s.lease == nil {

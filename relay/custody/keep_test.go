@@ -100,7 +100,9 @@ func TestThereIsNoReceiptBeforeTheCommit(t *testing.T) {
 
 func TestTheEngineSaysWhyNothingIsKept(t *testing.T) {
 	for _, want := range []error{custody.ErrFull, custody.ErrBroken} {
-		q := open(t, refusing{memory.New(), want})
+		engine := memory.New()
+		open(t, engine)
+		q := open(t, refusing{engine, want})
 		if _, err := q.Keep(ctx, submission("bob@else.test"), noon); !errors.Is(err, want) {
 			t.Errorf("%v: %v", want, err)
 		}

@@ -39,6 +39,7 @@ type Lease struct {
 
 	at      time.Time // of Lease
 	slot    *slot
+	recent  *recent // nil: the records are to be read
 	record  *messageRecord
 	numbers []uint32           // of Recipients
 	stored  []*recipientRecord // of Recipients

@@ -383,6 +383,7 @@ func TestWhatDoesNotOpenIsSetAsideAndNeverSent(t *testing.T) {
 			s.Warrant = provenWarrant(t)
 			id := keep(t, q, s, noon)
 			damage(t, engine, id)
+			q = open(t, engine)
 			for _, l := range leaseAll(t, q, noon) {
 				if c, w, err := q.Load(ctx, l); !errors.Is(err, custody.ErrSetAside) {
 					t.Fatalf("loaded %q by %v: %v", read(t, c), w, err)
@@ -448,6 +449,7 @@ func TestARecordOfOneMessageDoesNotServeAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	engine.Put("message/"+string(b.ID), stolen)
+	q = open(t, engine)
 	loaded := 0
 	for _, l := range leaseAll(t, q, noon) {
 		_, _, err := q.Load(ctx, l)

@@ -111,7 +111,7 @@ func (o *opening) readMessages(ctx context.Context) error {
 			o.setAside(key, value, id, err)
 			return true
 		}
-		o.q.index.add(id, m.Org, m.Expires)
+		o.q.index.add(id, m.Org)
 		return true
 	})
 }

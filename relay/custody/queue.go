@@ -256,13 +256,16 @@ func (k *staged) facts() []ledger.Fact {
 func (q *Queue) enter(k *staged) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	e := q.index.add(k.submission.ID, k.record.Org, k.record.Expires)
+	e := q.index.add(k.submission.ID, k.record.Org)
 	for i := range k.numbers {
 		r := &k.numbers[i]
 		q.index.addRecipient(e, r.Address.Domain(), rcpt{due: r.Due.UnixNano(), number: uint32(i), state: r.State})
 	}
 	for _, s := range e.slots {
 		q.index.place(s)
+	}
+	if k.submission.Held == "" {
+		q.index.remember(e, &recent{record: &k.record, recipients: k.numbers})
 	}
 }
 

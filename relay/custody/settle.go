@@ -79,6 +79,7 @@ func (q *Queue) beginSettle(l *Lease) error {
 	}
 	l.slot.busy = true
 	l.slot.entry.busy++
+	l.slot.entry.recent = nil // from here on the stored records differ
 	return nil
 }
 
@@ -224,8 +225,8 @@ func disposition(e ledger.Event) ledger.Disposition {
 	return ""
 }
 
-// lastOf says that with these verdicts nothing of the message is left, and that
-// nobody else is about to write about it.
+// lastOf says that with these verdicts nothing of the message is left. Then
+// nobody else is writing about it either: what is being settled is open still.
 func (q *Queue) lastOf(l *Lease, verdicts []verdict) bool {
 	done := int32(0)
 	for i := range verdicts {
@@ -235,8 +236,7 @@ func (q *Queue) lastOf(l *Lease, verdicts []verdict) bool {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	e := l.slot.entry
-	return e.open == done && e.busy == 1 && !e.gone
+	return l.slot.entry.open == done && !l.slot.entry.gone
 }
 
 // finish adds to the batch what ends a message: it is deleted with its body. The

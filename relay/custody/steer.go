@@ -179,6 +179,7 @@ func (t *turn) claim(slots []*slot) {
 		}
 		s.busy = true
 		s.entry.busy++
+		s.entry.recent = nil // from here on the stored records differ
 		t.q.index.remove(s)
 		t.claimed = append(t.claimed, s)
 	}
@@ -280,18 +281,13 @@ func (t *turn) fact(s *slot, rcpt []string) ledger.Fact {
 	return f
 }
 
-// endings adds to the batch the end of messages of which it leaves nothing, and
-// that nobody else writes about.
+// endings adds to the batch the end of messages of which it leaves nothing.
 func (t *turn) endings(b *Batch) map[*entry]bool {
-	claims := map[*entry]int32{}
-	for _, s := range t.claimed {
-		claims[s.entry]++
-	}
 	ended := map[*entry]bool{}
 	t.q.mu.Lock()
 	defer t.q.mu.Unlock()
 	for e, n := range t.dropped {
-		if e.open == n && e.busy == claims[e] {
+		if e.open == n {
 			e.finish(b)
 			ended[e] = true
 		}

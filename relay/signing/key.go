@@ -100,6 +100,9 @@ func verifies(public crypto.PublicKey, digest, sig []byte) bool {
 
 // samePublic says that two public keys are the same one.
 func samePublic(a, b crypto.PublicKey) bool {
+	if key, ok := a.(*rsa.PublicKey); ok && b == a && key != nil {
+		return true // the usual case, without the copies that Equal makes
+	}
 	comparable, ok := a.(interface{ Equal(crypto.PublicKey) bool })
 	return ok && comparable.Equal(b)
 }

@@ -125,8 +125,9 @@ func (s Signer) sign(canonical []byte, names []string, hashes BodyHashes, now, e
 // canonical fields given and over the field itself. canonical is not changed.
 func (s Signer) Complete(w *TagWriter, canonical []byte, c Canonicalization) (mail.Field, error) {
 	unsigned := w.unsigned()
-	data := AppendUnsigned(canonical[:len(canonical):len(canonical)], mail.NewField(w.field, unsigned), c)
-	signature, err := s.SignDigest(sha256.Sum256(data))
+	// The field ends with b=, so that there is nothing to delete but its CRLF.
+	data := AppendField(canonical[:len(canonical):len(canonical)], mail.NewField(w.field, unsigned), c)
+	signature, err := s.SignDigest(sha256.Sum256(data[:len(data)-len(crlf)]))
 	if err != nil {
 		return mail.Field{}, err
 	}

@@ -72,7 +72,7 @@ func startRelay(ctx context.Context, g *ground, program string, args ...string) 
 	if err != nil {
 		return running{}, err
 	}
-	if err := c.Start(); err != nil {
+	if err := c.start(); err != nil {
 		return running{}, err
 	}
 	stop := func() error {
@@ -158,8 +158,8 @@ func postfix(g *ground) contender {
 }
 
 func startPostfix(ctx context.Context, g *ground) (running, error) {
-	if c, err := net.Dial("tcp", portText(postfixPort)); err == nil {
-		return running{}, errors.Join(fmt.Errorf("something listens on %s already, where Postfix is to: stop it, or use -alone", portText(postfixPort)), c.Close())
+	if err := postfixPortFree(); err != nil {
+		return running{}, err
 	}
 	script := func(verb string) call {
 		c := raised(context.WithoutCancel(ctx), g.work, filepath.Join(g.peers, "peers", "postfix.sh"), verb, "opendkim")
@@ -173,7 +173,21 @@ func startPostfix(ctx context.Context, g *ground) (running, error) {
 	if err != nil {
 		return running{}, errors.Join(err, stop())
 	}
-	return running{addr: portText(postfixPort), pids: strings.TrimSpace(string(out)), stop: stop}, nil
+	pids := strings.TrimSpace(string(out))
+	for pid := range strings.SplitSeq(pids, ",") { // Postfix's master makes a session of its own
+		raiseSession(pid)
+	}
+	return running{addr: portText(postfixPort), pids: pids, stop: stop}, nil
+}
+
+// postfixPortFree says that nothing else is where the peer's configuration wants
+// to be.
+func postfixPortFree() error {
+	c, err := net.Dial("tcp", portText(postfixPort))
+	if err != nil {
+		return nil
+	}
+	return errors.Join(fmt.Errorf("something listens on %s already, where Postfix is to: stop it, or use -alone, or run in a network of your own (docs/benchmarks.md)", portText(postfixPort)), c.Close())
 }
 
 // toFile runs a script that leaves daemons behind: they keep its output open, so
@@ -184,8 +198,11 @@ func toFile(c call, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	c.Stdout, c.Stderr = f, nil
-	if err := c.Run(); err != nil {
+	c.Stdout, c.Stderr = f, f
+	if err = c.start(); err == nil {
+		err = c.Wait()
+	}
+	if err != nil {
 		said, _ := os.ReadFile(name)
 		return nil, fmt.Errorf("%s: %w: %s", strings.Join(c.Args, " "), err, said)
 	}

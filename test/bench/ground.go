@@ -27,6 +27,8 @@ const (
 
 // priority is the niceness of relays and generator alike, where we are root: on a
 // shared machine both come before what has nothing to do with the measurement.
+// Each runs in a session of its own, because Linux weighs sessions against each
+// other before it weighs processes (sched(7), autogroups).
 const priority = "-15"
 
 // ground is what a measurement stands on: a folder with the binaries and the key,
@@ -158,11 +160,12 @@ func machine() string {
 // call is a command whose failure tells what it said.
 type call struct {
 	*exec.Cmd
-	said *bytes.Buffer
+	said   *bytes.Buffer
+	raised bool
 }
 
 func command(ctx context.Context, dir, name string, args ...string) call {
-	c := call{exec.CommandContext(ctx, name, args...), &bytes.Buffer{}}
+	c := call{Cmd: exec.CommandContext(ctx, name, args...), said: &bytes.Buffer{}}
 	c.Dir, c.Stderr = dir, c.said
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
 	return c
@@ -173,7 +176,26 @@ func raised(ctx context.Context, dir, name string, args ...string) call {
 	if os.Geteuid() != 0 {
 		return command(ctx, dir, name, args...)
 	}
-	return command(ctx, dir, "nice", append([]string{"-n", priority, name}, args...)...)
+	c := command(ctx, dir, "nice", append([]string{"-n", priority, name}, args...)...)
+	c.SysProcAttr, c.raised = &syscall.SysProcAttr{Setsid: true}, true
+	return c
+}
+
+// start begins it.
+func (c call) start() error {
+	if err := c.Start(); err != nil {
+		return err
+	}
+	if c.raised {
+		raiseSession(strconv.Itoa(c.Process.Pid))
+	}
+	return nil
+}
+
+// raiseSession gives the whole session of a process the priority. A kernel
+// without autogroups has no such file and needs none.
+func raiseSession(pid string) {
+	_ = os.WriteFile(filepath.Join("/proc", pid, "autogroup"), []byte(priority), 0)
 }
 
 func (c call) run() error {
@@ -184,7 +206,11 @@ func (c call) run() error {
 func (c call) output() ([]byte, error) {
 	out := &bytes.Buffer{}
 	c.Stdout = out
-	if err := c.Run(); err != nil {
+	err := c.start()
+	if err == nil {
+		err = c.Wait()
+	}
+	if err != nil {
 		return nil, c.failed(err)
 	}
 	return out.Bytes(), nil

@@ -136,6 +136,8 @@ func compare(ctx context.Context, g *ground, o options, out io.Writer) error {
 		if missing := postfixMissing(); missing != "" {
 			report.Left = "Postfix with OpenDKIM was left out: " + missing
 			g.say("%s", report.Left)
+		} else if err := postfixPortFree(); err != nil {
+			return err
 		} else {
 			contenders = append(contenders, postfix(g))
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
 	"time"
 )
@@ -29,6 +30,7 @@ type Measurement struct {
 	EndP99     float64 `json:"end_to_end_p99_ms"`
 	CPU        float64 `json:"cpu_ms_per_message"` // user and system, the relay's process tree
 	Memory     float64 `json:"peak_pss_mib"`       // the relay's process tree
+	Others     float64 `json:"others_cpu_share"`   // of the machine's CPU time: used by neither relay nor generator
 	Messages   float64 `json:"messages"`           // acknowledged
 	Lost       float64 `json:"lost"`               // acknowledged, but not at the sink in time
 	Duplicates float64 `json:"duplicates"`
@@ -61,6 +63,10 @@ type generated struct {
 	CPU struct {
 		PerThousand float64 `json:"relay_cpu_s_per_1000"`
 		PeakPSS     float64 `json:"relay_peak_pss_mib"`
+		Relay       float64 `json:"relay_cpu_s"`
+		Generator   float64 `json:"mailbench_cpu_s"`
+		Machine     float64 `json:"system_busy_s"`
+		Wall        float64 `json:"wall_s"`
 	} `json:"cpu"`
 }
 
@@ -72,6 +78,7 @@ func (r *generated) measurement() Measurement {
 		Lost: float64(r.Sink.Lost), Duplicates: float64(r.Sink.Duplicates),
 		Failed:  float64(r.Source.Tempfail + r.Source.Permfail + r.Source.Errors),
 		Sampled: float64(r.Sink.DKIM.Sampled), Valid: float64(r.Sink.DKIM.Valid),
+		Others: (r.CPU.Machine - r.CPU.Relay - r.CPU.Generator) / (max(r.CPU.Wall, 1) * float64(runtime.NumCPU())),
 	}
 }
 

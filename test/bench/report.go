@@ -99,6 +99,7 @@ func medians(rounds []Measurement) Measurement {
 		EndP99:     of(func(m Measurement) float64 { return m.EndP99 }),
 		CPU:        of(func(m Measurement) float64 { return m.CPU }),
 		Memory:     of(func(m Measurement) float64 { return m.Memory }),
+		Others:     of(func(m Measurement) float64 { return m.Others }),
 		Messages:   sum(func(m Measurement) float64 { return m.Messages }),
 		Lost:       sum(func(m Measurement) float64 { return m.Lost }),
 		Duplicates: sum(func(m Measurement) float64 { return m.Duplicates }),
@@ -162,16 +163,17 @@ func (r *Report) writeMarkdown(out io.Writer) error {
 		fmt.Fprintf(&b, "- **%s**: source: %s; fsync: %s; DKIM: %s; signer: %s; TLS to the next hop: %s; organisations: %d; domains: %d.\n",
 			f.Relay, f.Terms.Source, f.Terms.Fsync, f.Terms.DKIM, f.Terms.Signer, f.Terms.TLSOut, f.Terms.Organisations, f.Terms.Domains)
 	}
-	b.WriteString("\n| KiB | connections | relay | accepted/s | delivered/s while submitting | ack p50/p99 ms | end to end p50/p99 ms | CPU ms a message | peak PSS MiB | messages | lost | twice | refused or failed | signatures valid |\n")
-	b.WriteString("|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n")
+	b.WriteString("\n| KiB | connections | relay | accepted/s | delivered/s while submitting | ack p50/p99 ms | end to end p50/p99 ms | CPU ms a message | peak PSS MiB | others' CPU | messages | lost | twice | refused or failed | signatures valid |\n")
+	b.WriteString("|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n")
 	for _, c := range r.Loads {
 		for _, f := range c.Relays {
 			m := f.Median
-			fmt.Fprintf(&b, "| %d | %d | %s | %.0f | %.0f | %.1f / %.1f | %.0f / %.0f | %.2f | %.0f | %.0f | %.0f | %.0f | %.0f | %.0f of %.0f |\n",
-				c.Load.KiB, c.Load.Connections, f.Relay, m.Accepted, m.Delivered, m.AckP50, m.AckP99, m.EndP50, m.EndP99, m.CPU, m.Memory,
+			fmt.Fprintf(&b, "| %d | %d | %s | %.0f | %.0f | %.1f / %.1f | %.0f / %.0f | %.2f | %.0f | %.0f %% | %.0f | %.0f | %.0f | %.0f | %.0f of %.0f |\n",
+				c.Load.KiB, c.Load.Connections, f.Relay, m.Accepted, m.Delivered, m.AckP50, m.AckP99, m.EndP50, m.EndP99, m.CPU, m.Memory, 100*m.Others,
 				m.Messages, m.Lost, m.Duplicates, m.Failed, m.Valid, m.Sampled)
 		}
 	}
+	b.WriteString("\n\"Others' CPU\" is the share of the machine that neither relay nor generator used: kernel threads, and what else ran. Where it is more than a few per cent, the run was disturbed.\n")
 	for _, c := range r.Loads {
 		if q := c.Ratios; q != nil {
 			fmt.Fprintf(&b, "\n%s, ours to the peer's: **%.1f ×** delivered, %.1f × accepted, **1/%.1f** of the CPU a message, %.2f × the end-to-end p50, %.2f × the memory.\n",

@@ -1,0 +1,444 @@
+package custody_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"anechoic/engine/memory"
+	"anechoic/ledger"
+	"anechoic/mail"
+	"anechoic/relay/custody"
+)
+
+// model is what the queue should hold, kept as simply as can be: a state for
+// each recipient, by message and address.
+type model struct {
+	t      *rapid.T
+	engine *fragile
+	q      *custody.Queue
+	now    time.Time
+	leases []*custody.Lease
+	rcpts  map[key]*modelRcpt
+	order  []key // in the order of keeping
+	next   int
+}
+
+type key struct {
+	id      mail.ID
+	address string
+}
+
+type modelRcpt struct {
+	state  custody.State // empty: done
+	wish   custody.State // of a leased one: StateHeld, or "dropped"
+	due    time.Time
+	domain mail.Domain
+	unsure bool // a commit about it failed: what is stored decides at the restart
+}
+
+const dropped custody.State = "dropped"
+
+func (m *model) open() {
+	q, err := custody.OpenQueue(ctx, m.engine, options)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.q = q
+}
+
+// keep keeps a message; its commit may fail before or after it happened.
+func (m *model) keep(t *rapid.T) {
+	n := rapid.IntRange(1, 4).Draw(t, "recipients")
+	to := make([]string, n)
+	for i := range to {
+		m.next++
+		to[i] = fmt.Sprintf("r%d@d%d.test", m.next, rapid.IntRange(0, 3).Draw(t, "domain"))
+	}
+	s := submission(to...)
+	s.ID = mail.NewID(m.now)
+	if rapid.IntRange(0, 5).Draw(t, "held") == 0 {
+		s.Held = mail.ReasonHeld
+	}
+	_, err := m.q.Keep(ctx, s, m.now)
+	for _, address := range to {
+		k := key{s.ID, address}
+		r := &modelRcpt{state: custody.StateQueued, due: m.now, domain: domain(address[len(address)-len("d0.test"):]), unsure: err != nil}
+		if s.Held != "" {
+			r.state = custody.StateHeld
+		}
+		m.rcpts[k] = r
+		m.order = append(m.order, k)
+	}
+	m.afterCommit(err)
+}
+
+// afterCommit restarts the queue if a commit failed, as the program would be.
+func (m *model) afterCommit(err error) {
+	if err == nil {
+		return
+	}
+	if !errors.Is(err, errLost) {
+		m.t.Fatalf("unexpected error: %v", err)
+	}
+	m.restart(nil)
+}
+
+func (m *model) lease(t *rapid.T) {
+	want := rapid.SampledFrom([]int{1, 2, 1000}).Draw(t, "want")
+	skip := rapid.IntRange(-1, 3).Draw(t, "skip")
+	skipped := domain("none.test")
+	if skip >= 0 {
+		skipped = domain(fmt.Sprintf("d%d.test", skip))
+	}
+	leases, err := m.q.Lease(ctx, m.now, want, func(d mail.Domain) bool { return d == skipped })
+	if err != nil {
+		m.afterCommit(err)
+		return
+	}
+	if len(leases) > want {
+		m.t.Fatalf("%d leases, wanted %d", len(leases), want)
+	}
+	oldest := map[mail.Domain]time.Time{}
+	for _, l := range leases {
+		if l.Domain == skipped {
+			m.t.Fatalf("leased for %s, which was skipped", l.Domain)
+		}
+		first := m.leased(l)
+		if first.Before(oldest[l.Domain]) {
+			m.t.Fatalf("%s: due %s leased after due %s", l.Domain, first, oldest[l.Domain])
+		}
+		oldest[l.Domain] = first
+	}
+	m.leases = append(m.leases, leases...)
+	if want == 1000 {
+		m.nothingForgotten(skipped)
+	}
+}
+
+// leased checks one lease, and gives when its first recipient was due.
+func (m *model) leased(l *custody.Lease) (first time.Time) {
+	for _, r := range l.Recipients {
+		want := m.rcpts[key{l.ID, r.Address.String()}]
+		switch {
+		case want == nil || want.state == "":
+			m.t.Fatalf("%s of %s was leased: it is done", r.Address, l.ID)
+		case want.state != custody.StateQueued:
+			m.t.Fatalf("%s of %s was leased: it is %s", r.Address, l.ID, want.state)
+		case want.due.After(m.now):
+			m.t.Fatalf("%s of %s was leased at %s: it is due at %s", r.Address, l.ID, m.now, want.due)
+		case want.domain != l.Domain:
+			m.t.Fatalf("%s was leased for %s", r.Address, l.Domain)
+		}
+		if first.IsZero() || want.due.Before(first) {
+			first = want.due
+		}
+		want.state = custody.StateLeased
+	}
+	return first
+}
+
+// nothingForgotten says that all that is due was leased, but what shares its
+// message and domain with a lease that was there before.
+func (m *model) nothingForgotten(skipped mail.Domain) {
+	busy := map[mail.ID]map[mail.Domain]bool{}
+	for _, l := range m.leases {
+		if busy[l.ID] == nil {
+			busy[l.ID] = map[mail.Domain]bool{}
+		}
+		busy[l.ID][l.Domain] = true
+	}
+	for k, r := range m.rcpts {
+		if r.state == custody.StateQueued && !r.due.After(m.now) && r.domain != skipped && !busy[k.id][r.domain] {
+			m.t.Fatalf("%s of %s is due since %s and was not leased", k.address, k.id, r.due)
+		}
+	}
+}
+
+func (m *model) settle(t *rapid.T) {
+	if len(m.leases) == 0 {
+		t.Skip("nothing is leased")
+	}
+	i := rapid.IntRange(0, len(m.leases)-1).Draw(t, "lease")
+	l := m.leases[i]
+	m.leases = append(m.leases[:i:i], m.leases[i+1:]...)
+	var outcomes []custody.Outcome
+	results := make([]custody.Result, len(l.Recipients))
+	for n := range l.Recipients {
+		results[n] = rapid.SampledFrom([]custody.Result{custody.Delivered, custody.Deferred, custody.Bounced, custody.Held, custody.Untried}).Draw(t, "result")
+		if results[n] != custody.Untried {
+			outcomes = append(outcomes, custody.Outcome{Index: n, Result: results[n], Reply: "reply"})
+		}
+	}
+	err := m.q.Settle(ctx, l, outcomes, nil, m.now)
+	for n, r := range l.Recipients {
+		m.settled(l, key{l.ID, r.Address.String()}, results[n], err != nil)
+	}
+	m.afterCommit(err)
+}
+
+func (m *model) settled(l *custody.Lease, k key, result custody.Result, failed bool) {
+	r := m.rcpts[k]
+	r.unsure = failed
+	if result == custody.Deferred && l.Final(m.now) {
+		result = custody.Bounced
+	}
+	switch {
+	case result == custody.Delivered || result == custody.Bounced || r.wish == dropped:
+		r.state = ""
+	case result == custody.Held || r.wish == custody.StateHeld:
+		r.state = custody.StateHeld
+	default:
+		r.state = custody.StateQueued
+	}
+	r.wish = ""
+	if !failed && r.state == custody.StateQueued {
+		m.readDue(k, r, result)
+	}
+}
+
+// readDue takes over the due time the queue chose, within what is allowed.
+func (m *model) readDue(k key, r *modelRcpt, result custody.Result) {
+	e, err := m.q.Show(ctx, k.id)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, s := range e.Recipients {
+		if s.Address.String() != k.address {
+			continue
+		}
+		if result == custody.Untried && !s.Due.Equal(r.due) {
+			m.t.Fatalf("%s was not tried, was due %s and is due %s", k.address, r.due, s.Due)
+		}
+		if result == custody.Deferred && (s.Due.After(e.Expires) || s.Due.Before(m.now.Add(9*time.Minute)) && s.Due.Before(e.Expires)) {
+			m.t.Fatalf("%s: next due %s at %s", k.address, s.Due, m.now)
+		}
+		r.due = s.Due
+		return
+	}
+	m.t.Fatalf("%s is not in the queue", k.address)
+}
+
+func (m *model) steer(t *rapid.T) {
+	f := custody.Filter{}
+	if rapid.Bool().Draw(t, "by domain") {
+		f.Domain = domain(fmt.Sprintf("d%d.test", rapid.IntRange(0, 3).Draw(t, "domain")))
+	} else if len(m.order) > 0 {
+		f.ID = m.order[rapid.IntRange(0, len(m.order)-1).Draw(t, "message")].id
+	}
+	var err error
+	action := rapid.SampledFrom([]string{"hold", "release", "retry", "drop"}).Draw(t, "action")
+	switch action {
+	case "hold":
+		_, err = m.q.Hold(ctx, f, mail.ReasonHeld, m.now)
+	case "release":
+		_, err = m.q.Release(ctx, f, m.now)
+	case "retry":
+		_, err = m.q.Retry(ctx, f, m.now)
+	case "drop":
+		_, err = m.q.Drop(ctx, f, m.now)
+	}
+	for k, r := range m.rcpts {
+		if (f.ID == "" || f.ID == k.id) && (f.Domain.IsZero() || f.Domain == r.domain) {
+			r.steered(action, m.now, err != nil)
+		}
+	}
+	m.afterCommit(err)
+}
+
+func (r *modelRcpt) steered(action string, now time.Time, failed bool) {
+	before := *r
+	switch {
+	case r.state == "":
+	case action == "hold" && r.state == custody.StateQueued:
+		r.state = custody.StateHeld
+	case action == "hold" && r.state == custody.StateLeased && r.wish != dropped:
+		r.wish = custody.StateHeld
+	case action == "hold" && r.state == custody.StateLeased:
+		r.wish = custody.StateHeld // the last command counts
+	case action == "release" && r.state == custody.StateHeld, action == "retry" && r.state == custody.StateQueued:
+		r.state, r.due = custody.StateQueued, now
+	case action == "drop" && r.state == custody.StateLeased:
+		r.wish = dropped
+	case action == "drop":
+		r.state = ""
+	}
+	r.unsure = r.unsure || failed && *r != before
+}
+
+func (m *model) advance(t *rapid.T) {
+	m.now = m.now.Add(rapid.SampledFrom([]time.Duration{time.Second, 12 * time.Minute, 2 * time.Hour, 25 * time.Hour}).Draw(t, "time"))
+}
+
+// restart is a stop at this point, whatever was in flight, and a start. What
+// the model is unsure of it learns from the store.
+func (m *model) restart(*rapid.T) {
+	m.engine.set(false, false)
+	m.engine.Engine = m.engine.Engine.Clone()
+	m.leases = nil
+	m.open()
+	stored := map[key]custody.RecipientEntry{}
+	entries, _, err := m.q.List(ctx, custody.Filter{Limit: custody.MaxList})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, e := range entries {
+		for _, r := range e.Recipients {
+			stored[key{e.ID, r.Address.String()}] = r
+		}
+	}
+	for k, r := range m.rcpts {
+		s, there := stored[k]
+		switch {
+		case r.unsure:
+			r.state, r.due = s.State, s.Due
+		case r.state == custody.StateLeased && r.wish == dropped:
+			r.state = ""
+		case r.state == custody.StateLeased && r.wish == custody.StateHeld:
+			r.state = custody.StateHeld
+		case r.state == custody.StateLeased:
+			r.state = custody.StateQueued
+		}
+		r.unsure, r.wish = false, ""
+		if there != (r.state != "") || s.State != r.state || r.state == custody.StateQueued && !s.Due.Equal(r.due) {
+			m.t.Fatalf("after a restart %s of %s is %q due %s, want %q due %s", k.address, k.id, s.State, s.Due, r.state, r.due)
+		}
+	}
+}
+
+// fail makes the next commits fail, before or after they happen.
+func (m *model) fail(t *rapid.T) {
+	after := rapid.Bool().Draw(t, "after")
+	m.engine.set(!after, after)
+}
+
+// check compares the counts.
+func (m *model) check(*rapid.T) {
+	want := custody.Depth{}
+	for _, r := range m.rcpts {
+		switch r.state {
+		case custody.StateQueued:
+			want.Queued++
+		case custody.StateHeld:
+			want.Held++
+		case custody.StateLeased:
+			want.Leased++
+		}
+	}
+	got := m.q.Depth()
+	// Recipients beside leased ones of their message and domain are in no heap.
+	if got.Held != want.Held || got.Leased != want.Leased || got.Queued > want.Queued {
+		m.t.Fatalf("depth %+v, want %+v", got, want)
+	}
+}
+
+// drain delivers all that is left, and looks at what remains: nothing but a
+// ledger that verifies and tells one end for every recipient.
+func (m *model) drain() {
+	m.restart(nil)
+	if _, err := m.q.Release(ctx, custody.Filter{}, m.now); err != nil {
+		m.t.Fatal(err)
+	}
+	m.now = m.now.Add(48 * time.Hour)
+	for {
+		leases, err := m.q.Lease(ctx, m.now, 10, nil)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		if len(leases) == 0 {
+			break
+		}
+		for _, l := range leases {
+			if _, _, err := m.q.Load(ctx, l); err != nil {
+				m.t.Fatal(err)
+			}
+			if err := m.q.Settle(ctx, l, all(l, custody.Outcome{Result: custody.Delivered}), nil, m.now); err != nil {
+				m.t.Fatal(err)
+			}
+		}
+	}
+	m.engine.Seal()
+	if r, err := ledger.Verify(ctx, m.engine); err != nil || !r.OK() {
+		m.t.Fatalf("%+v, %v", r, err)
+	}
+	m.ends()
+	err := m.engine.Scan(ctx, "", "", func(k string, _ []byte) bool {
+		for _, prefix := range []string{"message/", "recipient/", "aside/"} {
+			if len(k) > len(prefix) && k[:len(prefix)] == prefix {
+				m.t.Errorf("left %s", k)
+			}
+		}
+		return true
+	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// ends reads the ledger: nobody is attempted after an end, everybody accepted
+// has one.
+func (m *model) ends() {
+	ended, accepted := map[key]ledger.Event{}, map[key]bool{}
+	err := ledger.Read(ctx, m.engine, 0, func(f ledger.Fact) bool {
+		for _, address := range f.Rcpt {
+			k := key{f.ID, address}
+			switch f.Event {
+			case ledger.Accepted:
+				accepted[k] = true
+			case ledger.Delivered, ledger.Bounced:
+				if ended[k] != "" && ended[k] != ledger.Dropped {
+					m.t.Fatalf("%s of %s was %s and then %s", address, f.ID, ended[k], f.Event)
+				}
+				ended[k] = f.Event
+			case ledger.Dropped: // asked for, which an attempt in flight may outrun
+				ended[k] = f.Event
+			case ledger.Held, ledger.Released:
+				if ended[k] == ledger.Dropped { // the command was taken back
+					delete(ended, k)
+				}
+			case ledger.Leased:
+				if ended[k] != "" {
+					m.t.Fatalf("%s of %s was %s and then leased", address, f.ID, ended[k])
+				}
+			}
+		}
+		return true
+	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for k := range accepted {
+		if ended[k] == "" {
+			m.t.Fatalf("%s of %s was accepted and has no end", k.address, k.id)
+		}
+	}
+	for k, r := range m.rcpts {
+		if !accepted[k] && r.state != "" {
+			m.t.Fatalf("%s of %s was never accepted", k.address, k.id)
+		}
+	}
+}
+
+func TestTheQueueKeepsItsPromisesWhateverHappens(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := &model{t: t, engine: &fragile{Engine: memory.New()}, now: noon, rcpts: map[key]*modelRcpt{}}
+		m.open()
+		t.Repeat(map[string]func(*rapid.T){
+			"":        m.check,
+			"keep":    m.keep,
+			"keep2":   m.keep,
+			"lease":   m.lease,
+			"lease2":  m.lease,
+			"settle":  m.settle,
+			"settle2": m.settle,
+			"steer":   m.steer,
+			"advance": m.advance,
+			"restart": m.restart,
+			"fail":    m.fail,
+		})
+		m.drain()
+	})
+}
