@@ -188,6 +188,9 @@ func (l *Lease) fact(event ledger.Event, now time.Time, rcpt []string) ledger.Fa
 // over: ErrSetAside. Another error says that the engine could not read; the
 // lease goes on.
 func (q *Queue) Load(ctx context.Context, l *Lease) (Content, Warrant, error) {
+	if l.recent != nil && l.recent.whole != nil {
+		return l.recent.content(), l.recent.warrant, nil // it never left this process
+	}
 	w, err := q.seals.open(l.ID, l.record)
 	if err != nil {
 		return Content{}, nil, q.setAside(ctx, l, err)
@@ -207,6 +210,11 @@ func (q *Queue) Load(ctx context.Context, l *Lease) (Content, Warrant, error) {
 		return Content{}, nil, fmt.Errorf("custody: load %s: %w", l.ID, err)
 	}
 	return c, w, nil
+}
+
+// content is what is at hand since Keep.
+func (r *recent) content() Content {
+	return Content{whole: r.whole, body: bytes.NewReader(r.whole), header: r.whole[:r.record.HeaderSize:r.record.HeaderSize], size: r.record.Size}
 }
 
 // readContent reads a body through and compares it with what was kept.

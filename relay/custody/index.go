@@ -19,13 +19,22 @@ type index struct {
 	held     int // recipients
 	leased   int // recipients
 
-	recent     [maxRecent]*entry // whose records are still at hand
-	nextRecent int
+	recent [maxRecent]*entry // whose records are still at hand
+	// recentOctets are those of the contents at hand.
+	recentOctets int
+	nextRecent   int
 }
 
 // maxRecent is how many messages keep their records in memory until their first
 // attempt, about 1 KiB each: most mail is attempted as soon as it is kept.
 const maxRecent = 4096
+
+// Bounds of the contents that are kept in memory with them, in octets: of one, and
+// of all.
+const (
+	maxRecentContent = 64 << 10
+	maxRecentOctets  = 16 << 20
+)
 
 func newIndex() *index {
 	return &index{messages: map[mail.ID]*entry{}, domains: map[mail.Domain]*domainQueue{}, orgs: map[string]string{}}
@@ -47,17 +56,31 @@ type entry struct {
 type recent struct {
 	record     *messageRecord
 	recipients []recipientRecord
+	warrant    Warrant
+	whole      []byte // header and body; nil: too large, or too much is at hand already
 }
 
 // remember keeps the records of a message at hand, and lets go of those of the
 // message that was remembered longest ago.
 func (x *index) remember(e *entry, r *recent) {
 	if old := x.recent[x.nextRecent]; old != nil {
-		old.recent = nil
+		x.letGo(old)
 	}
+	if len(r.whole) > maxRecentContent || x.recentOctets+len(r.whole) > maxRecentOctets {
+		r.whole = nil
+	}
+	x.recentOctets += len(r.whole)
 	e.recent = r
 	x.recent[x.nextRecent] = e
 	x.nextRecent = (x.nextRecent + 1) % maxRecent
+}
+
+// letGo gives up what is at hand of a message.
+func (x *index) letGo(e *entry) {
+	if e.recent != nil {
+		x.recentOctets -= len(e.recent.whole)
+		e.recent = nil
+	}
 }
 
 // slot is the recipients of one message at one domain. It is in its domain's
@@ -289,7 +312,8 @@ func (x *index) unlist(d *domainQueue) {
 // forget removes a message with whatever of it is idle. Slots that are leased
 // stay with their leases.
 func (x *index) forget(e *entry) {
-	e.gone, e.recent = true, nil
+	e.gone = true
+	x.letGo(e)
 	delete(x.messages, e.id)
 	for _, s := range append([]*slot(nil), e.slots...) {
 		if s.lease == nil {

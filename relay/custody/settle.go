@@ -79,7 +79,7 @@ func (q *Queue) beginSettle(l *Lease) error {
 	}
 	l.slot.busy = true
 	l.slot.entry.busy++
-	l.slot.entry.recent = nil // from here on the stored records differ
+	q.index.letGo(l.slot.entry) // from here on the stored records differ
 	return nil
 }
 

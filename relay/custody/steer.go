@@ -179,7 +179,7 @@ func (t *turn) claim(slots []*slot) {
 		}
 		s.busy = true
 		s.entry.busy++
-		s.entry.recent = nil // from here on the stored records differ
+		t.q.index.letGo(s.entry) // from here on the stored records differ
 		t.q.index.remove(s)
 		t.claimed = append(t.claimed, s)
 	}

@@ -178,7 +178,7 @@ func TestTheNodeOfTheBenchIsValid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, problems, _ := config.Reload(file, 1, time.Now()); len(problems) > 0 {
+	if _, _, problems, _ := config.Validate(file); len(problems) > 0 {
 		t.Error(problems)
 	}
 }
