@@ -57,6 +57,7 @@ type App struct {
 	resolver   *dns.Client
 	domains    *org.Proofs
 	keys       *signing.LocalKeys
+	lives      *signing.Lives
 	signer     *signing.Signer
 	recorder   *recorder
 	tls        *certificate
@@ -172,11 +173,9 @@ func (a *App) openDNS() (err error) {
 
 // openDirectory reads the registry, prepares its keys and puts both in force.
 func (a *App) openDirectory() (err error) {
-	if a.keys, err = signing.OpenKeys(a.config.DataDir); err != nil {
+	if err := a.openKeys(); err != nil {
 		return err
 	}
-	a.onStop("keys", func(context.Context) error { return a.keys.Close() })
-	a.signer = &signing.Signer{Keys: a.keys, Resolver: a.resolver}
 	if a.tls, err = openCertificate(a.config); err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 // makeControl makes the control API and the operations pages.
 func (a *App) makeControl() error {
 	server := &api.Server{
-		Queue: a.queue, Ledger: a.engine, Keys: a.signer, Log: a.log, Node: a.node, Reload: a.Reload,
+		Queue: a.queue, Ledger: a.engine, Keys: a.signer, Locksmith: a.locksmith(), Log: a.log, Node: a.node, Reload: a.Reload,
 		Directory: func() (*org.Directory, []org.Finding) { return a.directory.Load(), *a.findings.Load() },
 		Standing: func(ctx context.Context, d *org.Domain) (string, string) {
 			return a.domains.Check(ctx, d, time.Now().UTC()).String(), ""

@@ -72,6 +72,9 @@ func (a *App) askAgain(ctx context.Context, lease *custody.Lease, content custod
 	if !ok {
 		return nil // a Notice is the relay's own
 	}
+	if refusal := a.signedByRevoked(lease.ID, content, proven.SignAs()); refusal != nil {
+		return refusal
+	}
 	dir := a.directory.Load()
 	if lease.Attempt == 1 && proven.Proof().Generation() == dir.Generation() {
 		return nil

@@ -24,19 +24,20 @@ type Event string
 
 // The events.
 const (
-	Accepted  Event = "accepted"  // a message is in custody; the peer is told 250 after this is durable
-	Refused   Event = "refused"   // a connection, recipient or message was refused
-	Leased    Event = "leased"    // an attempt is about to begin; without a later event it was in flight when the relay stopped
-	Delivered Event = "delivered" // the next hop took the recipients
-	Deferred  Event = "deferred"  // an attempt failed for now; another is due
-	Bounced   Event = "bounced"   // recipients failed for good, or expired
-	Held      Event = "held"      // kept, not sent, until released
-	Released  Event = "released"  // due again
-	Dropped   Event = "dropped"   // given up by an operator
-	SetAside  Event = "set_aside" // a stored record could not be read back or did not verify; it is never sent
-	Started   Event = "started"   // the relay started
-	Stopped   Event = "stopped"   // the relay stopped cleanly
-	Reloaded  Event = "reloaded"  // a new Directory is in force
+	Accepted   Event = "accepted"    // a message is in custody; the peer is told 250 after this is durable
+	Refused    Event = "refused"     // a connection, recipient or message was refused
+	Leased     Event = "leased"      // an attempt is about to begin; without a later event it was in flight when the relay stopped
+	Delivered  Event = "delivered"   // the next hop took the recipients
+	Deferred   Event = "deferred"    // an attempt failed for now; another is due
+	Bounced    Event = "bounced"     // recipients failed for good, or expired
+	Held       Event = "held"        // kept, not sent, until released
+	Released   Event = "released"    // due again
+	Dropped    Event = "dropped"     // given up by an operator
+	SetAside   Event = "set_aside"   // a stored record could not be read back or did not verify; it is never sent
+	Started    Event = "started"     // the relay started
+	Stopped    Event = "stopped"     // the relay stopped cleanly
+	Reloaded   Event = "reloaded"    // a new Directory is in force
+	KeyChanged Event = "key_changed" // a signing key was added, rotated or revoked
 )
 
 // Disposition is what became of the message, in the words users see.

@@ -241,7 +241,7 @@ func reasonLabel(r mail.Reason) string {
 func eventLabel(e ledger.Event) string {
 	switch e {
 	case ledger.Accepted, ledger.Refused, ledger.Leased, ledger.Delivered, ledger.Deferred, ledger.Bounced, ledger.Held,
-		ledger.Released, ledger.Dropped, ledger.SetAside, ledger.Started, ledger.Stopped, ledger.Reloaded:
+		ledger.Released, ledger.Dropped, ledger.SetAside, ledger.Started, ledger.Stopped, ledger.Reloaded, ledger.KeyChanged:
 		return string(e)
 	}
 	return Other
