@@ -33,6 +33,10 @@ type Judgement struct {
 // Receiver is a mailbox provider: it takes everything and judges it as large
 // ones do, by DKIM and DMARC alignment (relaxed, RFC 9989 section 4.4).
 type Receiver struct {
+	// Key names a message, for all that asks for one by name; nil: its Message-ID.
+	// It is set before the first message comes.
+	Key func(Judgement) string
+
 	resolver mail.Resolver
 	door     *door
 
@@ -70,11 +74,15 @@ func (r *Receiver) take(e envelope) error {
 	j.MailFrom, j.Recipients = e.From, e.Recipients
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	j.Times = r.judgements[j.MessageID].Times + 1
+	key := j.MessageID
+	if r.Key != nil {
+		key = r.Key(j)
+	}
+	j.Times = r.judgements[key].Times + 1
 	if j.Times > 1 {
 		r.repeated++
 	}
-	r.judgements[j.MessageID] = j
+	r.judgements[key] = j
 	close(r.arrived)
 	r.arrived = make(chan struct{})
 	return nil

@@ -77,15 +77,20 @@ func (r *relay) connectFrom(t testing.TB, d door, from net.IP) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil { // a test that hangs says where
-		t.Fatal(err)
-	}
-	c := &client{t: t, conn: conn, r: bufio.NewReader(conn), said: r.said}
+	c := newClient(t, conn, r.said)
 	if d == tlsPort {
 		c.handshake()
 	}
 	return c
+}
+
+func newClient(t testing.TB, conn net.Conn, said io.Writer) *client {
+	t.Helper()
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil { // a test that hangs says where
+		t.Fatal(err)
+	}
+	return &client{t: t, conn: conn, r: bufio.NewReader(conn), said: said}
 }
 
 // as opens a connection of a peer of any address.

@@ -1,18 +1,19 @@
 package acceptance
 
 import (
+	"crypto"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"anechoic/lab"
 	"anechoic/mail"
 	"anechoic/org"
 	"anechoic/standard/dkim"
-	"crypto"
-	"time"
 )
 
 // domains are the registered ones, with their organisations.
@@ -168,7 +169,9 @@ func (l letter) edited(old, new string) letter {
 
 // topped puts header lines before the others.
 func (l letter) topped(lines ...string) letter {
-	l.data = strings.Join(lines, "\r\n") + "\r\n" + l.data
+	for _, line := range slices.Backward(lines) {
+		l.data = line + "\r\n" + l.data
+	}
 	return l
 }
 
@@ -211,7 +214,7 @@ func (l letter) body(b string) letter {
 
 // signed adds a DKIM signature by another signer, as Microsoft or a stranger
 // would.
-func (l letter) signed(domain, selector string, key crypto.Signer, algorithm dkim.Algorithm) letter {
+func (l letter) signed(domain, selector string, key crypto.Signer) letter {
 	head, body, _ := strings.Cut(l.data, "\r\n\r\n")
 	header, err := mail.ParseHeader([]byte(head+"\r\n"), mail.HeaderLimits{})
 	if err != nil {
@@ -223,7 +226,7 @@ func (l letter) signed(domain, selector string, key crypto.Signer, algorithm dki
 	if err != nil {
 		panic(err)
 	}
-	fields, err := dkim.Sign(header, hasher.Sum(), []dkim.Signer{{Domain: d, Selector: selector, Algorithm: algorithm, Key: key}}, time.Now(), 24*time.Hour)
+	fields, err := dkim.Sign(header, hasher.Sum(), []dkim.Signer{{Domain: d, Selector: selector, Key: key}}, time.Now(), 24*time.Hour)
 	if err != nil {
 		panic(err)
 	}

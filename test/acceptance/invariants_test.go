@@ -1,0 +1,548 @@
+package acceptance
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"pgregory.net/rapid"
+
+	"anechoic/mail"
+	"anechoic/org"
+	"anechoic/relay/attribution"
+	"anechoic/relay/custody"
+	"anechoic/relay/policy"
+)
+
+// The invariants of attribution and policy, over evidence and configuration: no
+// evidence, no proof; evidence of one organisation never proves another; foreign
+// evidence never helps; revocation is never survived. What counts as evidence of
+// an organisation is said here again, by the rules and not by the program.
+
+// player is an organisation with all it could prove itself by.
+type player struct {
+	id       org.ID
+	domain   string
+	tenant   string
+	originer string
+	secret   string
+	header   string
+	username string
+	provider string
+}
+
+// players are two customers and a stranger who is none.
+var players = []player{
+	{"acme", "acme.test", acme.GUID, "acme.test", acmeSecret, "X-Acme-Relay-Key", "app@acme", "acme.onmicrosoft.com"},
+	{"globex", "globex.test", globex.GUID, "globex.test", initechSecret, "X-Globex-Relay-Key", "app@globex", "globex.onmicrosoft.com"},
+}
+
+var stranger = player{"", "evil.test", attacker.GUID, attacker.Originator, acmeNextSecret, "X-Evil-Relay-Key", "evil", "evil123.onmicrosoft.com"}
+
+// setup is what an operator chose for one organisation.
+type setup struct {
+	second string // secret, dkim, both, single
+	role   string // of the credential; empty: there is none
+	locked bool   // the credential to 192.0.2.0/24
+	tenant bool   // there is a tenant source
+	hybrid bool   // it lists a hybrid server
+}
+
+func setups() *rapid.Generator[setup] {
+	return rapid.Custom(func(t *rapid.T) setup {
+		return setup{
+			second: rapid.SampledFrom([]string{"secret", "dkim", "both", "single", "ended"}).Draw(t, "second proof"),
+			role:   rapid.SampledFrom([]string{"", "application", "server"}).Draw(t, "role"),
+			locked: rapid.Bool().Draw(t, "locked"), tenant: rapid.Bool().Draw(t, "tenant"), hybrid: rapid.Bool().Draw(t, "hybrid"),
+		}
+	})
+}
+
+var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+// entry writes an organisation as its registry has it.
+func (p player) entry(s setup) org.OrganisationEntry {
+	e := org.OrganisationEntry{ID: string(p.id), Name: string(p.id), Domains: []org.DomainEntry{{Name: p.domain}}}
+	if s.tenant {
+		source := org.SourceEntry{ID: "m365", Kind: "microsoft365", TenantIDs: []string{p.tenant}, OriginatorOrgs: []string{p.originer}, ProviderDomains: []string{p.provider}}
+		source.RequireDKIM = s.second == "dkim" || s.second == "both"
+		if s.second == "secret" || s.second == "both" {
+			source.SecretHeader = &org.SecretHeaderEntry{Name: p.header, SHA256: []string{digest(p.secret)}}
+		}
+		switch s.second {
+		case "single":
+			source.SingleProofUntil = &toml.LocalDate{Year: 2026, Month: 12, Day: 31}
+		case "ended":
+			source.SingleProofUntil = &toml.LocalDate{Year: 2026, Month: 1, Day: 31}
+		}
+		if s.hybrid {
+			source.HybridAddresses = []string{hybridOf(p) + "/32"}
+		}
+		e.Sources = append(e.Sources, source)
+	}
+	if s.role != "" {
+		source := org.SourceEntry{ID: "app", Kind: "credential", Role: s.role, Username: p.username, Password: &org.PasswordEntry{Argon2id: hashes()["app@globex"]}, From: []string{"*@" + p.domain}}
+		if s.locked {
+			source.Addresses = []string{"192.0.2.0/24"}
+		}
+		if s.role == "server" {
+			source.Internal = []string{"10.0.0.0/8"}
+		}
+		e.Sources = append(e.Sources, source)
+	}
+	return e
+}
+
+func hybridOf(p player) string {
+	if p.id == "acme" {
+		return hybrid
+	}
+	return "198.51.100.9"
+}
+
+func build(t *rapid.T, generation uint64, entries ...org.OrganisationEntry) *org.Directory {
+	providers := org.Providers{Microsoft365: org.Provider{
+		Ranges:  []netip.Prefix{netip.MustParsePrefix("40.107.0.0/16"), netip.MustParsePrefix("40.92.0.0/14")},
+		Exclude: []netip.Prefix{netip.MustParsePrefix("40.95.0.0/16")},
+	}}
+	dir, problems, _ := org.Build(org.Registry{Organisations: entries}, providers, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, generation, noon)
+	if dir == nil {
+		t.Fatalf("the registry of the test does not load: %v", problems)
+	}
+	return dir
+}
+
+// world is a Directory with the choices it was made from.
+type world struct {
+	dir    *org.Directory
+	setups map[org.ID]setup
+}
+
+func worlds() *rapid.Generator[world] {
+	return rapid.Custom(func(t *rapid.T) world {
+		w := world{setups: map[org.ID]setup{}}
+		var entries []org.OrganisationEntry
+		for _, p := range players {
+			s := setups().Draw(t, string(p.id))
+			w.setups[p.id] = s
+			entries = append(entries, p.entry(s))
+		}
+		w.dir = build(t, 7, entries...)
+		return w
+	})
+}
+
+// evidenceOf draws what a message may show when its sender can use what of has:
+// all that is right for one of them, with up to three changes. Anybody can write
+// anything into a header; the provider's stamps and AUTH are not anybody's, and
+// are drawn from of.
+func evidenceOf(of []player) *rapid.Generator[attribution.Evidence] {
+	return rapid.Custom(func(t *rapid.T) attribution.Evidence {
+		ev := rightEvidence(rapid.SampledFrom(of).Draw(t, "sender"), rapid.SampledFrom([]string{"tenant", "hybrid", "credential"}).Draw(t, "way"))
+		for range rapid.IntRange(0, 3).Draw(t, "changes") {
+			changeEvidence(t, &ev, rapid.SampledFrom(of).Draw(t, "another"))
+		}
+		return ev
+	})
+}
+
+// rightEvidence is all that one organisation can show.
+func rightEvidence(p player, way string) attribution.Evidence {
+	ev := attribution.Evidence{Peer: netip.MustParseAddr(office), TLS: true, From: domain(p.domain)}
+	if way == "credential" {
+		ev.Username = p.username
+		return ev
+	}
+	one := func(v string) attribution.Stamp { return attribution.Stamp{Count: 1, Value: v} }
+	ev.Peer, ev.PeerName = netip.MustParseAddr(eop), attribution.PeerNameConfirmed
+	ev.Header = attribution.HeaderEvidence{
+		TenantID: one(p.tenant), Originator: one(p.originer), AuthAs: one("Internal"), Entity: one("Hosted"), ADCheck: one("1"),
+		Secrets: []attribution.Secret{secretOf(p, true)},
+	}
+	ev.Signatures = []attribution.Signature{signatureOf(p, false)}
+	if way == "hybrid" {
+		ev.Header.AuthAs, ev.Header.Entity = one("Anonymous"), one("HybridOnPrem")
+		ev.Header.ConnectingIP = one("TenantId=" + p.tenant + ";Ip=[" + hybridOf(p) + "]")
+	}
+	return ev
+}
+
+// changeEvidence changes one thing, perhaps to what another could show.
+func changeEvidence(t *rapid.T, ev *attribution.Evidence, other player) {
+	h := &ev.Header
+	stamps := []*attribution.Stamp{&h.TenantID, &h.Originator, &h.AuthAs, &h.Entity, &h.ADCheck, &h.ConnectingIP}
+	values := []string{other.tenant, other.originer, "Anonymous", "Internet", "0", "TenantId=" + other.tenant + ";Ip=[" + vps + "]"}
+	i := rapid.IntRange(0, len(stamps)-1).Draw(t, "stamp")
+	switch rapid.IntRange(0, 13).Draw(t, "change") {
+	case 0:
+		ev.TLS = false
+	case 1:
+		ev.Peer = netip.MustParseAddr(rapid.SampledFrom([]string{eop, eopFalse, pool, vps, office, "127.0.0.1"}).Draw(t, "peer"))
+	case 2:
+		ev.PeerName = rapid.SampledFrom([]attribution.PeerName{attribution.PeerNameUnknown, attribution.PeerNameUnconfirmed, attribution.PeerNameFailed}).Draw(t, "peer's name")
+	case 3:
+		ev.Username = rapid.SampledFrom([]string{"", other.username}).Draw(t, "username")
+	case 4:
+		ev.From = domain(other.domain)
+	case 5:
+		stamps[i].Count = rapid.SampledFrom([]int{0, 1, 2, 3}).Draw(t, "count")
+	case 6, 7:
+		stamps[i].Value = rapid.SampledFrom([]string{values[i], "*", ""}).Draw(t, "value")
+	case 8:
+		h.Secrets = nil
+	case 9, 10:
+		h.Secrets = append(h.Secrets, secretOf(other, rapid.Bool().Draw(t, "right")))
+	case 11:
+		ev.Signatures = nil
+	case 12:
+		ev.Signatures = append(ev.Signatures, signatureOf(other, rapid.Bool().Draw(t, "by provider domain")))
+	case 13:
+		h.Looped, h.Resent = rapid.Bool().Draw(t, "looped"), rapid.Bool().Draw(t, "resent")
+	}
+}
+
+// pieces is how many pieces of evidence each configuration is tried with.
+const pieces = 40
+
+func secretOf(p player, right bool) attribution.Secret {
+	value := p.secret
+	if !right {
+		value = org.NewSecret()
+	}
+	sum, ok := org.HashSecret(value)
+	return attribution.Secret{Name: lower(p.header), WellFormed: ok, Digest: sum}
+}
+
+func lower(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
+}
+
+func signatureOf(p player, byProvider bool) attribution.Signature {
+	if byProvider {
+		return attribution.Signature{Domain: domain(p.provider), Selector: "selector1"}
+	}
+	return attribution.Signature{Domain: domain(p.domain), Selector: "selector1", Alias: "selector1-x._domainkey." + p.provider}
+}
+
+func domain(s string) mail.Domain {
+	d, err := mail.ParseDomain(s)
+	if err != nil {
+		panic(err)
+	}
+	return d
+}
+
+// enough says whether evidence is enough for an organisation by the rules: an
+// authenticated user of its own, or a confirmed peer of the provider over TLS
+// with tenant and originator of its own, once each, and the second proof that its
+// setup wants. It is what must hold of every proof; more may be wanted.
+func enough(w world, p player, ev attribution.Evidence) bool {
+	s := w.setups[p.id]
+	if s.role != "" && ev.TLS && ev.Username == p.username && (!s.locked || netip.MustParsePrefix("192.0.2.0/24").Contains(ev.Peer)) {
+		return true
+	}
+	h := ev.Header
+	inRange := netip.MustParsePrefix("40.107.0.0/16").Contains(ev.Peer) || ev.Peer == netip.MustParseAddr(eopFalse)
+	if !s.tenant || !ev.TLS || !inRange || ev.PeerName != attribution.PeerNameConfirmed ||
+		h.TenantID != (attribution.Stamp{Count: 1, Value: p.tenant}) || h.Originator != (attribution.Stamp{Count: 1, Value: p.originer}) {
+		return false
+	}
+	named := 0
+	for _, secret := range h.Secrets {
+		if secret.Name == lower(p.header) {
+			named++
+		}
+	}
+	bySecret := (s.second == "secret" || s.second == "both") && slices.Contains(h.Secrets, secretOf(p, true)) && named == 1
+	byDKIM := (s.second == "dkim" || s.second == "both") && (slices.Contains(ev.Signatures, signatureOf(p, true)) || ev.From == domain(p.domain) && slices.Contains(ev.Signatures, signatureOf(p, false)))
+	return bySecret || byDKIM || s.second == "single"
+}
+
+// contradicted says that evidence points to another organisation too: its secret
+// is right, or user and tenant are of different ones.
+func contradicted(w world, p player, ev attribution.Evidence) bool {
+	for _, other := range players {
+		s := w.setups[other.id]
+		if other.id == p.id {
+			continue
+		}
+		if s.tenant && (s.second == "secret" || s.second == "both") && slices.Contains(ev.Header.Secrets, secretOf(other, true)) {
+			return true
+		}
+		if ev.Username == other.username {
+			return true
+		}
+	}
+	if ev.Username == "" || ev.PeerName != attribution.PeerNameConfirmed {
+		return false
+	}
+	return ev.Peer == netip.MustParseAddr(eop) && (ev.Header.TenantID.Value != p.tenant && ev.Header.TenantID.Count > 0 || ev.Header.Originator.Value != p.originer && ev.Header.Originator.Count > 0)
+}
+
+// message is a message from an address, in every field.
+func message(from string) *policy.Message {
+	a, err := mail.ParseAddress(from)
+	if err != nil {
+		panic(err)
+	}
+	return &policy.Message{MailFrom: a, Originators: mail.Originators{From: mail.Mailbox{Address: a}}}
+}
+
+func stands(*org.Domain, mail.Domain) org.Standing { return org.Verified }
+
+func everybody() []player { return append(slices.Clone(players), stranger) }
+
+func TestNoProofWithoutEvidence(t *testing.T) {
+	proofs, refusals := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		w := worlds().Draw(t, "world")
+		for range pieces {
+			ev := evidenceOf(everybody()).Draw(t, "evidence")
+			proof, refusal := attribution.Attribute(w.dir, &ev, noon)
+			if proof.IsZero() == (refusal == nil) {
+				t.Fatalf("proof %+v and refusal %v", proof, refusal)
+			}
+			if refusal != nil {
+				refusals++
+				continue
+			}
+			proofs++
+			i := slices.IndexFunc(players, func(p player) bool { return p.id == proof.Organisation() })
+			if i < 0 || !enough(w, players[i], ev) {
+				t.Fatalf("%q is proven without evidence: %+v", proof.Organisation(), ev)
+			}
+			if contradicted(w, players[i], ev) {
+				t.Fatalf("%q is proven although evidence contradicts: %+v", proof.Organisation(), ev)
+			}
+			if proof.Origin() == attribution.Forwarded || ev.Header.Looped && proof.Tenant() != "" || ev.Header.Resent && proof.Tenant() != "" {
+				t.Fatalf("forwarded mail is proven: %+v", ev)
+			}
+		}
+	})
+	if proofs < 100 || refusals < 100 {
+		t.Errorf("%d proofs and %d refusals: the test shows nothing", proofs, refusals)
+	}
+}
+
+// TestEvidenceOfOneNeverProvesAnother: whatever somebody shows who has all that
+// the first has, and all that strangers have, the second is not proven; and what
+// is proven may not speak as the second.
+func TestEvidenceOfOneNeverProvesAnother(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := worlds().Draw(t, "world")
+		i := rapid.IntRange(0, 1).Draw(t, "who")
+		mine, other := players[i], players[1-i]
+		for range pieces {
+			ev := evidenceOf([]player{mine, mine, stranger}).Draw(t, "evidence")
+			ev.From = domain(rapid.SampledFrom(everybody()).Draw(t, "claimed").domain)
+			if rapid.Bool().Draw(t, "claimed originator") { // a tenant may name any accepted domain that it has
+				ev.Header.Originator.Value = other.originer
+			}
+			proof, refusal := attribution.Attribute(w.dir, &ev, noon)
+			if refusal != nil {
+				continue
+			}
+			if proof.Organisation() != mine.id {
+				t.Fatalf("%s is proven by evidence of %s: %+v", proof.Organisation(), mine.id, ev)
+			}
+			speaksOnlyAs(t, w, proof, mine, other)
+		}
+	})
+}
+
+// speaksOnlyAs: a proof of mine does not permit an address of anybody else, in
+// any place that says who speaks.
+func speaksOnlyAs(t *rapid.T, w world, proof attribution.Proof, mine, other player) {
+	for _, from := range []string{"ceo@" + other.domain, "ceo@" + other.provider, "ceo@sub." + mine.domain, "ceo@" + stranger.domain} {
+		foreign := message(from).MailFrom
+		m := message("ann@" + mine.domain)
+		switch rapid.SampledFrom([]string{"From", "MAIL FROM", "Sender", "Resent-From", "Resent-Sender"}).Draw(t, "place") {
+		case "From":
+			m.Originators.From.Address = foreign
+		case "MAIL FROM":
+			m.MailFrom = foreign
+		case "Sender":
+			m.Originators.Sender = []mail.Address{foreign}
+		case "Resent-From":
+			m.Originators.ResentFrom = []mail.Address{m.MailFrom, foreign}
+		case "Resent-Sender":
+			m.Originators.ResentSender = []mail.Address{foreign}
+		}
+		if warrant, refusal := policy.Permit(w.dir, proof, m, stands); refusal == nil || !warrant.IsZero() {
+			t.Fatalf("%s may send %+v", mine.id, m)
+		}
+	}
+}
+
+// TestForeignEvidenceNeverHelps: what does not prove an organisation does not
+// prove it with more evidence of others either.
+func TestForeignEvidenceNeverHelps(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := worlds().Draw(t, "world")
+		i := rapid.IntRange(0, 1).Draw(t, "who")
+		mine := players[i]
+		for range pieces {
+			ev := evidenceOf(everybody()).Draw(t, "evidence")
+			before, _ := attribution.Attribute(w.dir, &ev, noon)
+			foreign := rapid.SampledFrom([]player{players[1-i], stranger}).Draw(t, "foreign")
+			addEvidence(t, &ev, foreign)
+			after, _ := attribution.Attribute(w.dir, &ev, noon)
+			if after.Organisation() == mine.id && before.Organisation() != mine.id {
+				t.Fatalf("%s is proven by more of %s: %+v", mine.id, foreign.id, ev)
+			}
+		}
+	})
+}
+
+// addEvidence adds one piece of a player's to what is there.
+func addEvidence(t *rapid.T, ev *attribution.Evidence, p player) {
+	stamp := func(s *attribution.Stamp, value string) { // the first one's value stays
+		if s.Count++; s.Count == 1 {
+			s.Value = value
+		}
+	}
+	switch rapid.IntRange(0, 4).Draw(t, "what") {
+	case 0:
+		ev.Header.Secrets = append(ev.Header.Secrets, secretOf(p, true))
+	case 1:
+		ev.Signatures = append(ev.Signatures, signatureOf(p, rapid.Bool().Draw(t, "by provider domain")))
+	case 2:
+		if ev.Username == "" {
+			ev.Username = p.username
+		}
+	case 3:
+		stamp(&ev.Header.TenantID, p.tenant)
+	case 4:
+		stamp(&ev.Header.Originator, p.originer)
+	}
+}
+
+// TestRevocationIsNeverSurvived: a proof of before, a Directory of now without
+// what it rested on.
+func TestRevocationIsNeverSurvived(t *testing.T) {
+	permitted := map[string]int{}
+	rapid.Check(t, func(t *rapid.T) {
+		w := worlds().Draw(t, "world")
+		mine := rapid.SampledFrom(players).Draw(t, "who")
+		entry := mine.entry(w.setups[mine.id])
+		for range pieces / 4 {
+			ev := evidenceOf([]player{mine}).Draw(t, "evidence")
+			proof, refusal := attribution.Attribute(w.dir, &ev, noon)
+			if refusal != nil {
+				continue
+			}
+			m := message("ann@" + mine.domain)
+			if warrant, refusal := policy.Permit(w.dir, proof, m, stands); refusal != nil || warrant.SignAs() != domain(mine.domain) {
+				t.Fatalf("it is not permitted before: %v", refusal)
+			}
+			name := rapid.SampledFrom(revocationNames).Draw(t, "revocation")
+			permitted[name]++
+			var entries []org.OrganisationEntry
+			if after := revocations[name](entry, proof); after.ID != "" {
+				entries = append(entries, after)
+			}
+			if warrant, refusal := policy.Permit(build(t, 8, entries...), proof, m, stands); refusal == nil || !warrant.IsZero() {
+				t.Fatalf("it is still permitted: %+v", warrant)
+			}
+		}
+	})
+	for _, name := range revocationNames {
+		if permitted[name] < 10 {
+			t.Errorf("%q was tried %d times: the test shows nothing", name, permitted[name])
+		}
+	}
+}
+
+// revocations take away what a proof rested on.
+var revocations = map[string]func(org.OrganisationEntry, attribution.Proof) org.OrganisationEntry{
+	"the organisation": func(org.OrganisationEntry, attribution.Proof) org.OrganisationEntry { return org.OrganisationEntry{} },
+	"the domain": func(e org.OrganisationEntry, _ attribution.Proof) org.OrganisationEntry {
+		e.Domains, e.Sources = []org.DomainEntry{{Name: "renamed.test"}}, slices.Clone(e.Sources)
+		for i := range e.Sources {
+			if e.Sources[i].From != nil {
+				e.Sources[i].From = []string{"*@renamed.test"}
+			}
+		}
+		return e
+	},
+	"the source": func(e org.OrganisationEntry, p attribution.Proof) org.OrganisationEntry {
+		e.Sources = slices.DeleteFunc(slices.Clone(e.Sources), func(s org.SourceEntry) bool { return s.ID == p.Source() })
+		return e
+	},
+	"the tenant or user": func(e org.OrganisationEntry, p attribution.Proof) org.OrganisationEntry {
+		e.Sources = slices.Clone(e.Sources)
+		for i := range e.Sources {
+			if s := &e.Sources[i]; s.ID == p.Source() && s.TenantIDs != nil {
+				s.TenantIDs = []string{"99999999-9999-4999-8999-999999999999"}
+			} else if s.ID == p.Source() {
+				s.Username = "renamed"
+			}
+		}
+		return e
+	},
+	"what it may send as": func(e org.OrganisationEntry, p attribution.Proof) org.OrganisationEntry {
+		e.Sources = slices.Clone(e.Sources)
+		for i := range e.Sources {
+			if e.Sources[i].ID == p.Source() {
+				e.Sources[i].From = []string{"other@" + e.Domains[0].Name}
+			}
+		}
+		return e
+	},
+}
+
+var revocationNames = []string{"the organisation", "the domain", "the source", "the tenant or user", "what it may send as"}
+
+// TestDomainThatDoesNotStandIsNeverSentFrom: only Verified lets mail pass.
+func TestDomainThatDoesNotStandIsNeverSentFrom(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := worlds().Draw(t, "world")
+		mine := rapid.SampledFrom(players).Draw(t, "who")
+		ev := rightEvidence(mine, rapid.SampledFrom([]string{"tenant", "hybrid", "credential"}).Draw(t, "way"))
+		proof, refusal := attribution.Attribute(w.dir, &ev, noon)
+		if refusal != nil {
+			return
+		}
+		standing := org.Standing(rapid.SampledFrom([]int{int(org.Unknown), int(org.Unverified), int(org.LookupFailed), 17}).Draw(t, "standing"))
+		_, refusal = policy.Permit(w.dir, proof, message("ann@"+mine.domain), func(*org.Domain, mail.Domain) org.Standing { return standing })
+		if refusal == nil || refusal.Temporary() == (standing == org.Unverified) {
+			t.Fatalf("%s: %v", standing, refusal)
+		}
+	})
+}
+
+// TestWarrantsSignAsTheOwnerOfFrom: a warrant signs as the registered domain of
+// its own organisation that covers From, or not at all.
+func TestWarrantsSignAsTheOwnerOfFrom(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := worlds().Draw(t, "world")
+		ev := rightEvidence(rapid.SampledFrom(players).Draw(t, "sender"), rapid.SampledFrom([]string{"tenant", "hybrid", "credential"}).Draw(t, "way"))
+		proof, refusal := attribution.Attribute(w.dir, &ev, noon)
+		if refusal != nil {
+			return
+		}
+		who := rapid.SampledFrom(everybody()).Draw(t, "From")
+		from := rapid.SampledFrom([]string{who.domain, who.provider, "sub." + who.domain}).Draw(t, "domain")
+		warrant, refusal := policy.Permit(w.dir, proof, message("x@"+from), stands)
+		if refusal != nil {
+			if warrant != *new(custody.Proven) {
+				t.Fatal("a refusal with a warrant")
+			}
+			return
+		}
+		if warrant.Organisation() != who.id || warrant.Organisation() != proof.Organisation() {
+			t.Fatalf("%s sends as %s", proof.Organisation(), from)
+		}
+		if want := map[string]string{who.domain: who.domain, who.provider: ""}[from]; warrant.SignAs().String() != want {
+			t.Fatalf("From %s is signed as %q", from, warrant.SignAs())
+		}
+	})
+}
