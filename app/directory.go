@@ -172,6 +172,12 @@ func (a *App) loadProofs() (saved []org.SavedProof, err error) {
 	return saved, err
 }
 
+// proofKey is short whatever the names are: keys of the engine are bounded.
+func proofKey(n org.ProofName) string {
+	sum := sha256.Sum256([]byte(string(n.Organisation) + "/" + n.Name.String()))
+	return proofPrefix + hex.EncodeToString(sum[:16])
+}
+
 func (a *App) saveProofs(states []org.SavedProof) error {
 	batch := &custody.Batch{Lazy: true}
 	for _, s := range states {
@@ -179,7 +185,7 @@ func (a *App) saveProofs(states []org.SavedProof) error {
 		if err != nil {
 			return err
 		}
-		batch.Put = append(batch.Put, custody.Record{Key: proofPrefix + string(s.Organisation) + "/" + s.Name.String(), Value: text})
+		batch.Put = append(batch.Put, custody.Record{Key: proofKey(s.ProofName), Value: text})
 	}
 	return a.store.Commit(context.Background(), batch)
 }
