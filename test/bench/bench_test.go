@@ -50,7 +50,7 @@ func TestALossIsNeverHiddenByAMedian(t *testing.T) {
 func TestRatiosAreOfTheSameRound(t *testing.T) {
 	ours := []Measurement{{Delivered: 900, CPU: 2}, {Delivered: 300, CPU: 4}, {Delivered: 910, CPU: 2}}
 	theirs := []Measurement{{Delivered: 300, CPU: 6}, {Delivered: 100, CPU: 12}, {Delivered: 300, CPU: 6}}
-	q := ratios(ours, theirs)
+	q := ratios("ours", ours, theirs)
 	if q.Delivered != 3 || q.CPU != 1.0/3 {
 		t.Errorf("%+v", q)
 	}

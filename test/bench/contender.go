@@ -55,6 +55,15 @@ func ourselves(g *ground) contender {
 	}
 }
 
+// withoutTLS is the same relay and the same configuration: the generator's address
+// is the proof, and nothing is encrypted, as it is with the peer.
+func withoutTLS(g *ground) contender {
+	c := ourselves(g)
+	c.name, c.load = "Anechoic without TLS", nil
+	c.terms.Source = "address, without TLS"
+	return c
+}
+
 // startRelay writes a fresh node and runs a command on its configuration file,
 // until its ready line.
 func startRelay(ctx context.Context, g *ground, program string, args ...string) (running, error) {
@@ -96,7 +105,7 @@ func startRelay(ctx context.Context, g *ground, program string, args ...string) 
 }
 
 // writeNode writes configuration, registry and key of a node with one
-// organisation, one domain and one credential. Whatever the bench does not need
+// organisation, one domain, one credential and one address. Whatever the bench does not need
 // is as it is by default.
 func writeNode(g *ground, dir string) (file string, err error) {
 	key, err := os.ReadFile(g.path("dkim.key"))
@@ -134,6 +143,12 @@ security_contact = "security@%[1]s"
   username = %[3]q
   password = { argon2id = %[4]q }
   from = [%[5]q]
+  [[organisation.source]]
+  id = "bench-address"
+  kind = "address"
+  role = "application"
+  addresses = ["127.0.0.1/32"]
+  from = [%[5]q]
 `, senderDomain, selector, username, org.HashPassword([]byte(password)), sender)
 	file = filepath.Join(dir, "relay.toml")
 	return file, errors.Join(
@@ -145,10 +160,13 @@ security_contact = "security@%[1]s"
 // postfixPort is where the peer's configuration listens.
 const postfixPort = 2525
 
+// peerName is whom ratios are to.
+const peerName = "Postfix + OpenDKIM"
+
 // postfix is Postfix with OpenDKIM as a milter, tuned for one fast next hop.
 func postfix(g *ground) contender {
 	return contender{
-		name: "Postfix + OpenDKIM",
+		name: peerName,
 		terms: Terms{
 			Source: "address, without TLS (mynetworks)", Fsync: "yes, before each 250",
 			DKIM: "rsa-sha256, 2048 bits, relaxed/relaxed", Signer: "OpenDKIM, libcrypto", TLSOut: "none",

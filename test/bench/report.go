@@ -34,7 +34,7 @@ type Terms struct {
 type Comparison struct {
 	Load   Load      `json:"load"`
 	Relays []Figures `json:"relays"`
-	Ratios *Ratios   `json:"ratios,omitempty"` // only with a peer
+	Ratios []Ratios  `json:"ratios,omitempty"` // only with a peer: each of ours to it
 }
 
 // Figures are a relay's, round by round and as medians.
@@ -48,6 +48,7 @@ type Figures struct {
 // Ratios are ours to the peer's, the median of the rounds' ratios: what else ran
 // on the machine in a round, slowed both.
 type Ratios struct {
+	Relay     string  `json:"relay"`
 	Delivered float64 `json:"delivered"`
 	Accepted  float64 `json:"accepted"`
 	CPU       float64 `json:"cpu"`
@@ -74,8 +75,12 @@ func (r *Report) settle() {
 		for j := range c.Relays {
 			c.Relays[j].Median = medians(c.Relays[j].Rounds)
 		}
-		if len(c.Relays) > 1 {
-			c.Ratios = ratios(c.Relays[0].Rounds, c.Relays[1].Rounds)
+		if peer := slices.IndexFunc(c.Relays, func(f Figures) bool { return f.Relay == peerName }); peer >= 0 {
+			for j, f := range c.Relays {
+				if j != peer {
+					c.Ratios = append(c.Ratios, ratios(f.Relay, f.Rounds, c.Relays[peer].Rounds))
+				}
+			}
 		}
 	}
 }
@@ -125,7 +130,7 @@ func median(values []float64) float64 {
 	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }
 
-func ratios(ours, theirs []Measurement) *Ratios {
+func ratios(relay string, ours, theirs []Measurement) Ratios {
 	of := func(figure func(Measurement) float64) float64 {
 		var all []float64
 		for i := range min(len(ours), len(theirs)) {
@@ -135,7 +140,8 @@ func ratios(ours, theirs []Measurement) *Ratios {
 		}
 		return median(all)
 	}
-	return &Ratios{
+	return Ratios{
+		Relay:     relay,
 		Delivered: of(func(m Measurement) float64 { return m.Delivered }),
 		Accepted:  of(func(m Measurement) float64 { return m.Accepted }),
 		CPU:       of(func(m Measurement) float64 { return m.CPU }),
@@ -175,9 +181,9 @@ func (r *Report) writeMarkdown(out io.Writer) error {
 	}
 	b.WriteString("\n\"Others' CPU\" is the share of the machine that neither relay nor generator used: kernel threads, and what else ran. Where it is more than a few per cent, the run was disturbed.\n")
 	for _, c := range r.Loads {
-		if q := c.Ratios; q != nil {
-			fmt.Fprintf(&b, "\n%s, ours to the peer's: **%.1f ×** delivered, %.1f × accepted, **1/%.1f** of the CPU a message, %.2f × the end-to-end p50, %.2f × the memory.\n",
-				c.Load, q.Delivered, q.Accepted, inverse(q.CPU), q.EndP50, q.Memory)
+		for _, q := range c.Ratios {
+			fmt.Fprintf(&b, "\n%s, %s to the peer: **%.1f ×** delivered, %.1f × accepted, **1/%.1f** of the CPU a message, %.2f × the end-to-end p50, %.2f × the memory.\n",
+				c.Load, q.Relay, q.Delivered, q.Accepted, inverse(q.CPU), q.EndP50, q.Memory)
 		}
 	}
 	_, err := io.WriteString(out, b.String())
