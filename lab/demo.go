@@ -91,7 +91,6 @@ type demo struct {
 	old                      *permissive
 	closers                  []func() error
 	result                   DemoResult
-	refusedID                string
 }
 
 func newDemo(o DemoOptions) (d *demo, err error) {

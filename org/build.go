@@ -200,16 +200,6 @@ func (b *builder) domainName(where, s string) (mail.Domain, bool) {
 	return name, err == nil
 }
 
-// domainNames reads a list of domains; those that are none are left out.
-func (b *builder) domainNames(where string, list []string) (names []mail.Domain) {
-	for i, s := range list {
-		if name, ok := b.domainName(below(where, i), s); ok {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
 // providerSuffixes are where Microsoft 365 names tenants, in its several clouds.
 // As registered domains they could not be proven: their DNS is Microsoft's.
 var providerSuffixes = []string{"onmicrosoft.com", "onmicrosoft.us", "onmicrosoft.de", "partner.onmschina.cn"}

@@ -105,7 +105,7 @@ func (j jsonRecords) records() (Records, error) {
 	r := Records{PTR: j.PTR, CNAME: j.CNAME, Fault: Fault(j.FAULT)}
 	for _, a := range j.A {
 		if !a.Is4() {
-			return Records{}, fmt.Errorf("A: %q is no IPv4 address", a)
+			return Records{}, fmt.Errorf("%q of A is no IPv4 address", a)
 		}
 	}
 	for _, a := range j.AAAA {

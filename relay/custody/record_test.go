@@ -56,7 +56,7 @@ func TestNoTwoEnvelopesHaveTheSameContext(t *testing.T) {
 		}
 		seen[c] = name
 	}
-	if c := string(base.context(mail.NewID(time.Unix(9, 0)))); seen[c] != "" {
+	if seen[string(base.context(mail.NewID(time.Unix(9, 0))))] != "" {
 		t.Error("another id has the same context")
 	}
 }
