@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -235,10 +236,11 @@ func (c *client) login(user string) *client {
 	return c
 }
 
-// gone says whether the relay closed the connection.
+// gone says whether the relay closed the connection. Where it did not read all
+// that was sent, the peer may see a reset.
 func (c *client) gone() bool {
 	rest, err := io.ReadAll(c.r)
-	return err == nil && len(rest) == 0
+	return len(rest) == 0 && (err == nil || errors.Is(err, syscall.ECONNRESET))
 }
 
 // letter is one transaction.
@@ -249,6 +251,8 @@ type letter struct {
 	user     string // who authenticates, if anybody
 	password string // instead of the right one
 	from     string
+	utf8     bool     // MAIL says SMTPUTF8
+	chunk    int      // the data go by BDAT in chunks of so many octets; zero: by DATA
 	to       []string // empty: a recipient at mailbox
 	data     string   // lines end in CRLF
 }
@@ -270,7 +274,11 @@ func (r *relay) send(t testing.TB, l letter) (stage string, answer reply) {
 		return atAuth, refused
 	}
 	defer c.conn.Close()
-	if answer = c.cmd("MAIL FROM:<" + l.from + ">"); answer.code != 250 {
+	mailFrom := "MAIL FROM:<" + l.from + ">"
+	if l.utf8 {
+		mailFrom += " SMTPUTF8"
+	}
+	if answer = c.cmd(mailFrom); answer.code != 250 {
 		return atMail, answer
 	}
 	to := l.to
@@ -282,11 +290,39 @@ func (r *relay) send(t testing.TB, l letter) (stage string, answer reply) {
 			return atRcpt, answer
 		}
 	}
+	if l.chunk > 0 {
+		return atData, c.chunks(l.data, l.chunk)
+	}
 	if answer = c.cmd("DATA"); answer.code != 354 {
 		return atData, answer
 	}
 	go c.writeAnyway(stuffed(l.data) + ".\r\n")
 	return atData, c.reply()
+}
+
+// chunks sends data by BDAT, each chunk pipelined behind the one before, and
+// gives the first reply that is no 250, or the last.
+func (c *client) chunks(data string, size int) (answer reply) {
+	c.t.Helper()
+	var all strings.Builder
+	n := 0
+	for rest := data; ; n++ {
+		chunk, more := rest[:min(size, len(rest))], ""
+		if rest = rest[len(chunk):]; rest == "" {
+			more = " LAST"
+		}
+		fmt.Fprintf(&all, "BDAT %d%s\r\n%s", len(chunk), more, chunk)
+		if rest == "" {
+			break
+		}
+	}
+	go c.writeAnyway(all.String())
+	for range n + 1 {
+		if answer = c.reply(); answer.code != 250 {
+			return answer
+		}
+	}
+	return answer
 }
 
 // open connects, secures and authenticates. Without a client authentication was

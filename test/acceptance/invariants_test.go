@@ -301,7 +301,7 @@ func stands(*org.Domain, mail.Domain) org.Standing { return org.Verified }
 func everybody() []player { return append(slices.Clone(players), stranger) }
 
 func TestNoProofWithoutEvidence(t *testing.T) {
-	proofs, refusals := 0, 0
+	proofs, forwarded, refusals := 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		w := worlds().Draw(t, "world")
 		for range pieces {
@@ -322,13 +322,31 @@ func TestNoProofWithoutEvidence(t *testing.T) {
 			if contradicted(w, players[i], ev) {
 				t.Fatalf("%q is proven although evidence contradicts: %+v", proof.Organisation(), ev)
 			}
-			if proof.Origin() == attribution.Forwarded || ev.Header.Looped && proof.Tenant() != "" || ev.Header.Resent && proof.Tenant() != "" {
-				t.Fatalf("forwarded mail is proven: %+v", ev)
+			if proof.Tenant() != "" && (ev.Header.Looped || ev.Header.Resent) && proof.Origin() != attribution.Forwarded {
+				t.Fatalf("forwarded mail counts as %s: %+v", proof.Origin(), ev)
+			}
+			if proof.Origin() == attribution.Forwarded {
+				forwarded++
+				mayNotBeSent(t, w, proof, players[i])
 			}
 		}
 	})
-	if proofs < 100 || refusals < 100 {
-		t.Errorf("%d proofs and %d refusals: the test shows nothing", proofs, refusals)
+	if proofs < 100 || forwarded < 20 || refusals < 100 {
+		t.Errorf("%d proofs, %d of them forwarded, and %d refusals: the test shows nothing", proofs, forwarded, refusals)
+	}
+}
+
+// mayNotBeSent: a proof of who forwarded a message is no right to send it, as
+// whomever it is from.
+func mayNotBeSent(t *rapid.T, w world, proof attribution.Proof, p player) {
+	for _, from := range []string{p.domain, p.provider, stranger.domain} {
+		warrant, refusal := policy.Permit(w.dir, proof, message("ann@"+from), stands)
+		if refusal == nil || !warrant.IsZero() {
+			t.Fatalf("forwarded mail from %s is permitted: %+v", from, proof)
+		}
+	}
+	if policy.Detains(w.dir, proof, message("ann@"+p.domain).Originators) {
+		t.Fatalf("forwarded mail from %s, which is registered, is detained", p.domain)
 	}
 }
 
@@ -436,7 +454,7 @@ func TestRevocationIsNeverSurvived(t *testing.T) {
 		for range pieces / 4 {
 			ev := evidenceOf([]player{mine}).Draw(t, "evidence")
 			proof, refusal := attribution.Attribute(w.dir, &ev, noon)
-			if refusal != nil {
+			if refusal != nil || proof.Origin() == attribution.Forwarded {
 				continue
 			}
 			m := message("ann@" + mine.domain)

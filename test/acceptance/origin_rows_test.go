@@ -83,7 +83,6 @@ func originRows() []row {
 			no("server: an inside address in a comment before the outside one", forwarded, server("Received: from x (helo 10.1.2.3) (vps [51.68.66.6]) by mail.acme.test; Sun, 22 Nov 2026 11:00:00 +0000")),
 			yes("server: what was written inside", server(inside), acmeTest, acmeTest),
 			yes("server: its own mail", server(), acmeTest, acmeTest),
-			early(atRcpt, "address source: not taken yet, never waved through", mail.SourceKindNotSupported, mailFromNobody("203.0.113.10", ann)),
 		}},
 		{id: "A59", scenario: "forwarded through a listed hybrid server", variants: []variant{
 			no("Resent-From", forwarded, relayed(hybrid).topped("Resent-From: box@acme.test")),
