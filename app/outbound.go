@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"anechoic/mail"
+	"anechoic/org"
+	"anechoic/relay/attribution"
 	"anechoic/relay/bounce"
 	"anechoic/relay/custody"
 	"anechoic/relay/delivery"
@@ -61,9 +63,23 @@ func ownAddresses(listeners []string) (own []netip.AddrPort) {
 	return own
 }
 
-// askAgain asks policy about a message that is about to leave. A first attempt
-// under the Directory that permitted it has just been asked; everything else may
-// have been revoked since. What policy refuses for good is held, not sent.
+// answerStands is how long policy's answer at intake counts for the first attempt.
+// What changes by time alone, as an answer of DNS that is too old, is noticed this
+// much later at most.
+const answerStands = time.Minute
+
+// justAsked says that policy answered for this message a moment ago and nothing it
+// asks of has changed since: this is the first attempt, the Directory is the one
+// that permitted it, and no domain lost its standing.
+func (a *App) justAsked(lease *custody.Lease, proof attribution.Proof, dir *org.Directory, now time.Time) bool {
+	return lease.Attempt == 1 && proof.Generation() == dir.Generation() &&
+		lease.Message.Kept.After(a.domains.Lost()) && now.Sub(lease.Message.Kept) < answerStands
+}
+
+// askAgain asks policy about a message that is about to leave: its tenant,
+// credential, source, domain or organisation may have gone since it was kept.
+// What policy refuses for good is held, not sent; released by a person, it is
+// asked about again.
 func (a *App) askAgain(ctx context.Context, lease *custody.Lease, content custody.Content, warrant custody.Warrant) *mail.Refusal {
 	if warrant == nil || warrant.IsZero() {
 		return mail.Internal.Because("message %s has no warrant", lease.ID)
@@ -76,7 +92,8 @@ func (a *App) askAgain(ctx context.Context, lease *custody.Lease, content custod
 		return refusal
 	}
 	dir := a.directory.Load()
-	if lease.Attempt == 1 && proven.Proof().Generation() == dir.Generation() {
+	now := time.Now().UTC()
+	if a.justAsked(lease, proven.Proof(), dir, now) {
 		return nil
 	}
 	header, err := mail.ParseHeader(content.Header(), mail.HeaderLimits{})
@@ -87,7 +104,6 @@ func (a *App) askAgain(ctx context.Context, lease *custody.Lease, content custod
 	if refusal != nil {
 		return refusal
 	}
-	now := time.Now().UTC()
 	in := a.server.Handler.(*intake)
 	_, refusal = policy.Permit(dir, proven.Proof(), messageOf(lease.Message.Envelope.From, header, originators), in.standing(ctx, now))
 	return refusal

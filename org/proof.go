@@ -145,6 +145,7 @@ type Proofs struct {
 	subs    map[ProofName]ProofState    // of names below them that mail claimed
 	asking  map[ProofName]chan struct{} // closed when the look-up is done
 	changed map[ProofName]struct{}      // of states, what is to be saved
+	lost    time.Time                   // when an answer last took something away
 	wake    chan struct{}
 }
 
@@ -156,6 +157,7 @@ func (p *Proofs) Start() error {
 	p.states, p.subs = make(map[ProofName]ProofState), make(map[ProofName]ProofState)
 	p.asking, p.changed = make(map[ProofName]chan struct{}), make(map[ProofName]struct{})
 	p.wake = make(chan struct{}, 1)
+	p.lost = time.Now()
 	if p.Load == nil {
 		return nil
 	}
@@ -165,6 +167,14 @@ func (p *Proofs) Start() error {
 		p.states[s.ProofName] = s.ProofState
 	}
 	return err
+}
+
+// Lost is when DNS last gave an answer that takes the standing of a domain away,
+// or when Start was called: what was asked before then must be asked again.
+func (p *Proofs) Lost() time.Time {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.lost
 }
 
 // Refresh has Run look at all domains now; after a reload.
@@ -285,6 +295,9 @@ func (p *Proofs) heard(n ProofName, sub bool, answer Verdict, now time.Time, don
 	table := p.table(sub)
 	before := table[n]
 	after := before.Next(answer, now)
+	if before.Verdict != after.Verdict && (!after.agreed() || before.Verdict == AgreesSub) {
+		p.lost = time.Now()
+	}
 	if before.Verdict != after.Verdict {
 		p.log().Info("domain proof", "domain", n.Name.String(), "org", string(n.Organisation), "was", before.Verdict.String(), "is", after.Verdict.String())
 	}

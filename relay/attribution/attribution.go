@@ -279,6 +279,10 @@ func prove(dir *org.Directory, ev *Evidence, c claim, now time.Time) (Proof, *ma
 	switch c.source.Kind {
 	case org.Microsoft365:
 		p.Tenant, p.Originator = strings.ToLower(ev.Header.TenantID.Value), ev.Header.Originator.Value
+		if origin == Hybrid {
+			_, server, _ := readConnectingIP(ev.Header.ConnectingIP.Value)
+			p.Address = server.String()
+		}
 	case org.Credential:
 		p.Username = c.source.Username
 	case org.Certificate:

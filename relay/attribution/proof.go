@@ -69,7 +69,7 @@ type content struct {
 	Methods      Methods `json:"methods"`
 	Tenant       string  `json:"tenant,omitempty"`
 	Originator   string  `json:"originator,omitempty"`
-	Address      string  `json:"address,omitempty"` // of an address source's server
+	Address      string  `json:"address,omitempty"` // of an address source's server, or of a hybrid one
 	ClientKey    string  `json:"spki,omitempty"`    // of a certificate: SHA-256 in hexadecimal
 	Generation   uint64  `json:"generation"`
 }
@@ -102,7 +102,8 @@ func (p Proof) Origin() Origin { return p.c.Origin }
 // Methods is what proved the organisation.
 func (p Proof) Methods() Methods { return p.c.Methods }
 
-// Address is the server's of an address source, ClientKey the SHA-256 of a
+// Address is the server's: of an address source, or the one that handed hybrid
+// mail to its provider. ClientKey the SHA-256 of a
 // certificate's key in hexadecimal; empty for other sources.
 func (p Proof) Address() string   { return p.c.Address }
 func (p Proof) ClientKey() string { return p.c.ClientKey }

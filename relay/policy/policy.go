@@ -85,7 +85,7 @@ func stillAuthorised(dir *org.Directory, proof attribution.Proof) (*org.Source, 
 func stillNamed(proof attribution.Proof, s *org.Source) bool {
 	switch s.Kind {
 	case org.Microsoft365:
-		return proof.Tenant() != ""
+		return proof.Tenant() != "" && stillOriginator(proof, s) && (proof.Origin() != attribution.Hybrid || isIn(proof.Address(), s.HybridAddresses))
 	case org.Google:
 		return proof.Methods() == attribution.BySecretHeader|attribution.ByDKIM
 	case org.Credential:
@@ -93,10 +93,21 @@ func stillNamed(proof attribution.Proof, s *org.Source) bool {
 	case org.Certificate:
 		return slices.ContainsFunc(s.SPKI, func(key [32]byte) bool { return hex.EncodeToString(key[:]) == proof.ClientKey() })
 	case org.Address:
-		a, err := netip.ParseAddr(proof.Address())
-		return err == nil && slices.ContainsFunc(s.Addresses, func(p netip.Prefix) bool { return p.Contains(a) })
+		return isIn(proof.Address(), s.Addresses)
 	}
 	return false
+}
+
+// stillOriginator says that the accepted domain of the tenant is still one that
+// the source lists.
+func stillOriginator(proof attribution.Proof, s *org.Source) bool {
+	name, err := mail.ParseDomain(proof.Originator())
+	return err == nil && slices.Contains(s.OriginatorOrgs, name)
+}
+
+func isIn(address string, prefixes []netip.Prefix) bool {
+	a, err := netip.ParseAddr(address)
+	return err == nil && slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // Detains says that a message which Permit refused as forwarded is to be kept in
