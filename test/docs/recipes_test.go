@@ -2,61 +2,76 @@ package docs
 
 import (
 	"encoding/hex"
-	"os"
-	"os/exec"
+	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
+	"anechoic/control/config"
 	"anechoic/org"
 )
 
-// program finds a program that a recipe needs, or leaves the test out. Where
-// ANECHOIC_REQUIRE_PEERS is set nothing may be left out.
-func program(t *testing.T, name, debian string) {
+// made runs the command that a block of the README shows and gives the parts of
+// its answer, in the form that the block has too.
+func made(t *testing.T, kind, form string) []string {
 	t.Helper()
-	if _, err := exec.LookPath(name); err == nil {
-		return
+	shown := read(t, "README.md").blockOf(t, "console "+kind)
+	line, sample, _ := strings.Cut(strings.TrimPrefix(shown, "$ anechoic "), "\n")
+	like := regexp.MustCompile("^" + form + "\n$")
+	if !like.MatchString(sample) {
+		t.Errorf("the README shows an answer of anechoic %s in another form than\n%s\n%s", line, form, sample)
 	}
-	if os.Getenv("ANECHOIC_REQUIRE_PEERS") != "" {
-		t.Fatalf("%s is not installed (Debian: apt install %s)", name, debian)
+	w := &walk{T: t, dir: t.TempDir()}
+	answer := w.says(line)
+	parts := like.FindStringSubmatch(string(answer))
+	if parts == nil {
+		t.Fatalf("anechoic %s does not answer in the form\n%s\nbut:\n%s", line, form, answer)
 	}
-	t.Skipf("%s is not installed (Debian: apt install %s)", name, debian)
+	return parts
 }
 
-// run gives what a recipe of the README prints.
-func run(t *testing.T, kind string) string {
+func TestTheCommandForASecretMakesOneThatLoads(t *testing.T) {
+	parts := made(t, "secret", `(X-Acme-Relay-Key): (anx1_[a-z2-7]{27})\n(secret_header = \{ name = "X-Acme-Relay-Key", sha256 = \["([0-9a-f]{64})"\] \})`)
+	hash, ok := org.HashSecret(parts[2])
+	if !ok || hex.EncodeToString(hash[:]) != parts[4] {
+		t.Errorf("%s is no secret with the hash %s", parts[2], parts[4])
+	}
+	source := loadedWith(t, `secret_header +`, parts[3], "office")
+	if source.Secret == nil || source.Secret.Name != parts[1] || source.Secret.SHA256[0] != hash {
+		t.Errorf("the line loads as %+v", source.Secret)
+	}
+}
+
+func TestTheCommandForAPasswordMakesItsHash(t *testing.T) {
+	parts := made(t, "password", `([A-Z2-7]{26})\n(password = \{ argon2id = "(\S+)" \})`)
+	hash, err := org.ParsePasswordHash(parts[3])
+	if err != nil || !hash.Matches([]byte(parts[1])) {
+		t.Errorf("%s is no hash of %s: %v", parts[3], parts[1], err)
+	}
+	if source := loadedWith(t, `password +`, parts[2], "billing"); source.Password != parts[3] {
+		t.Errorf("the line loads as %s", source.Password)
+	}
+}
+
+// loadedWith puts a line into the README's registry, in the place of its own, and
+// gives the source it is of.
+func loadedWith(t *testing.T, place, line, source string) *org.Source {
 	t.Helper()
-	script := read(t, "README.md").blockOf(t, kind)
-	text, err := exec.Command("sh", "-eu", "-c", script).CombinedOutput()
-	if err != nil {
-		t.Fatalf("the recipe for a %s failed: %v\n%s", kind, err, text)
+	readme, dir := read(t, "README.md"), t.TempDir()
+	registry := readme.blockOf(t, "toml registry")
+	own := regexp.MustCompile(`(?m)^ *` + place + `= .*$`)
+	if len(own.FindAllString(registry, -1)) != 1 {
+		t.Fatalf("the README's registry does not have a line like %s once", own)
 	}
-	return string(text)
-}
-
-func TestTheRecipeForASecretMakesOne(t *testing.T) {
-	program(t, "python3", "python3")
-	for range 5 {
-		m := regexp.MustCompile(`^secret: (\S+)\nsha256: (\S+)\n$`).FindStringSubmatch(run(t, "sh secret"))
-		if m == nil {
-			t.Fatal("the recipe for a secret does not print secret and sha256")
-		}
-		hash, ok := org.HashSecret(m[1])
-		if !ok || hex.EncodeToString(hash[:]) != m[2] {
-			t.Errorf("%s is no secret with the hash %s", m[1], m[2])
-		}
+	write(t, dir, "relay.toml", readme.blockOf(t, "toml relay"))
+	write(t, dir, "registry.toml", own.ReplaceAllLiteralString(registry, line))
+	_, directory, problems, _ := config.Validate(filepath.Join(dir, "relay.toml"))
+	if directory == nil {
+		t.Fatalf("it does not load: %v", problems)
 	}
-}
-
-func TestTheRecipeForAPasswordMakesItsHash(t *testing.T) {
-	program(t, "argon2", "argon2")
-	program(t, "openssl", "openssl")
-	m := regexp.MustCompile(`^password: (\S+)\n(\S+)\n$`).FindStringSubmatch(run(t, "sh password"))
-	if m == nil {
-		t.Fatal("the recipe for a password does not print password and hash")
+	found, ok := directory.Source("acme", source)
+	if !ok {
+		t.Fatalf("the README's registry has no source %s", source)
 	}
-	hash, err := org.ParsePasswordHash(m[2])
-	if err != nil || !hash.Matches([]byte(m[1])) {
-		t.Errorf("%s is no hash of %s: %v", m[2], m[1], err)
-	}
+	return found
 }
