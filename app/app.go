@@ -34,6 +34,7 @@ import (
 	"anechoic/relay/delivery"
 	"anechoic/relay/signing"
 	"anechoic/relay/smtpd"
+	"anechoic/watch/seen"
 )
 
 // Options says what to run.
@@ -60,6 +61,8 @@ type App struct {
 	lives      *signing.Lives
 	signer     *signing.Signer
 	recorder   *recorder
+	seen       *seen.Table
+	orgs       orgRecords
 	tls        *certificate
 	server     *smtpd.Server
 	dispatcher *delivery.Dispatcher
@@ -121,7 +124,7 @@ func New(options Options) (a *App, err error) {
 	if a.config, problems = config.Load(options.ConfigFile); len(problems) > 0 {
 		return nil, problemList(problems)
 	}
-	for _, step := range []func() error{a.openStore, a.openDNS, a.openDirectory, a.openQueue, a.makeServer, a.makeDispatcher, a.makeControl} {
+	for _, step := range []func() error{a.openStore, a.openDNS, a.openSightings, a.openDirectory, a.openQueue, a.makeServer, a.makeDispatcher, a.makeControl} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -158,7 +161,7 @@ func (a *App) openStore() (err error) {
 	a.onStop("store", func(context.Context) error { return a.engine.Close() })
 	a.store = measuredStore{a.engine, a.metrics}
 	a.recorder = newRecorder(a.store, a.log)
-	return nil
+	return a.orgs.load(context.Background(), a.store)
 }
 
 func (a *App) openDNS() (err error) {
@@ -198,6 +201,7 @@ func (a *App) makeServer() error {
 	in := &intake{
 		hostname: a.config.Hostname.String(), maxHops: a.config.SMTP.MaxHops, directory: &a.directory, domains: a.domains,
 		resolver: a.resolver, passwords: newCredentials(), signer: a.signer, queue: a.queue, recorder: a.recorder, metrics: a.metrics,
+		seen: a.seen, log: a.log,
 	}
 	c := a.config.SMTP
 	a.server = &smtpd.Server{
@@ -225,10 +229,12 @@ func (a *App) Start() (err error) {
 	}
 	a.onStop("ledger", func(context.Context) error {
 		a.recorder.flush(time.Now(), true)
+		a.flushSightings()
 		return a.record(ledger.Fact{Event: ledger.Stopped})
 	})
 	a.running.Go(func() { a.domains.Run(background, a.registered) })
 	a.running.Go(func() { a.flushRefusals(background) })
+	a.running.Go(func() { a.keepHouse(background) })
 	a.running.Go(func() { a.watchFeeds(background) })
 	if err := a.listenControl(); err != nil {
 		return err
@@ -314,6 +320,7 @@ func (a *App) flushRefusals(ctx context.Context) {
 			return
 		case now := <-tick.C:
 			a.recorder.flush(now, false)
+			a.flushSightings()
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"anechoic/control/api"
@@ -18,7 +19,11 @@ import (
 func (a *App) makeControl() error {
 	server := &api.Server{
 		Queue: a.queue, Ledger: a.engine, Keys: a.signer, Locksmith: a.locksmith(), Log: a.log, Node: a.node, Reload: a.Reload,
-		Directory: func() (*org.Directory, []org.Finding) { return a.directory.Load(), *a.findings.Load() },
+		Directory: func() (*org.Directory, []org.Finding) {
+			dir := a.directory.Load()
+			return dir, slices.Concat(*a.findings.Load(), a.leaks(dir))
+		},
+		Release: a.Release, Seen: a.seen, Organisations: organisations{a},
 		Standing: func(ctx context.Context, d *org.Domain) (string, string) {
 			return a.domains.Check(ctx, d, time.Now().UTC()).String(), ""
 		},
@@ -30,7 +35,7 @@ func (a *App) makeControl() error {
 	a.operations = api.NewHTTPServer(checks.Handler(), a.log)
 	a.metrics.Watch(metrics.Gauges{
 		Queue: a.queue.Depth, Generation: func() uint64 { return a.directory.Load().Generation() },
-		Findings: func() int { return len(*a.findings.Load()) },
+		Findings: func() int { return len(*a.findings.Load()) + len(a.leaks(a.directory.Load())) },
 		Faults: func() uint64 {
 			return uint64(a.server.Counters.Panics.Load()) + a.dispatcher.Counters().Panics + a.signer.Faults()
 		},

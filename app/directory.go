@@ -68,6 +68,9 @@ func (a *App) adopt(ctx context.Context) error {
 	if err := sameNode(a.config, c); err != nil {
 		return err
 	}
+	if problems := a.orgs.reused(dir, a.config.Registry); len(problems) > 0 {
+		return problemList(problems)
+	}
 	keys, problems := a.keys.Prepare(ctx, dir)
 	if len(problems) > 0 {
 		return problemList(problems)
@@ -75,9 +78,11 @@ func (a *App) adopt(ctx context.Context) error {
 	if err := a.tls.reload(); err != nil {
 		return err
 	}
-	if err := feeds.save(ctx, a.saveGeneration(ctx, next)); err != nil {
+	organisations, err := a.saveGeneration(ctx, next, dir)
+	if err := feeds.save(ctx, err); err != nil {
 		return err
 	}
+	a.orgs.note(organisations)
 	a.keys.Use(keys)
 	a.findings.Store(&findings)
 	a.directory.Store(dir)
@@ -145,12 +150,16 @@ func (a *App) lastGeneration(ctx context.Context) (g generation, err error) {
 	return g, nil
 }
 
-func (a *App) saveGeneration(ctx context.Context, g generation) error {
+// saveGeneration writes the generation, and the organisation ids that come or go
+// with it.
+func (a *App) saveGeneration(ctx context.Context, g generation, dir *org.Directory) ([]orgRecord, error) {
 	text, err := json.Marshal(g)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return a.store.Commit(ctx, &custody.Batch{Put: []custody.Record{{Key: generationKey, Value: text}}})
+	now := time.Now().UTC()
+	changed := a.orgs.changes(dir, g.Number, now)
+	return changed, commitOrganisations(ctx, a.store, changed, g.Number, now, custody.Record{Key: generationKey, Value: text})
 }
 
 // loadProofs and saveProofs keep the standing of domains over a restart, so that

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"anechoic/relay/signing"
 	"anechoic/relay/smtpd"
 	"anechoic/standard/dkim"
+	"anechoic/watch/seen"
 )
 
 // intake is the path of a message from its last octet to custody, and the only
@@ -37,6 +39,8 @@ type intake struct {
 	limits    limit.Limiter
 	recorder  *recorder
 	metrics   *metrics.Metrics
+	seen      *seen.Table
+	log       *slog.Logger
 }
 
 // Mail implements smtpd.Handler. Nothing is decided before a recipient is known.
@@ -97,11 +101,18 @@ func (in *intake) take(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Rece
 	tellEvidence(fact, &evidence)
 	proof, refusal := attribution.Attribute(dir, &evidence, now)
 	if refusal != nil {
+		in.see(dir, &evidence, tx, originators, refusal, now)
 		return receipt, refusal
 	}
 	tellProof(fact, proof)
 	header := attribution.Strip(dir, r.Header)
 	warrant, refusal := policy.Permit(dir, proof, messageOf(tx.Envelope.From, header, originators), in.standing(ctx, now))
+	if refusal != nil && policy.Detains(dir, proof, originators) {
+		return in.detain(ctx, custody.Detention{
+			ID: tx.ID, Organisation: proof.Organisation(), Source: proof.Source(), Reason: refusal.Reason(), Evidence: evidence,
+			From: originators.From.Address, Envelope: tx.Envelope, Header: header.Prepend(received(in.hostname, tx, now)), Body: r.Body,
+		}, refusal, fact, now)
+	}
 	if refusal != nil {
 		return receipt, refusal
 	}

@@ -68,6 +68,8 @@ message is its own.`,
 		sh.keyCommand(),
 		sh.sourceCommand(),
 		sh.queueCommand(),
+		sh.quarantineCommand(),
+		sh.orgCommand(),
 		sh.logCommand(),
 		sh.versionCommand(),
 	)

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 //	stop             SIGTERM to it; it must leave with 0
 //	signal NAME      HUP to it
 //	await TEXT       waits until its log has the text
-//	submit FROM TO   one message through $SUBMISSION as billing@acme; the reply is stdout
+//	submit FROM TO [FIELD…]  one message through $SUBMISSION as billing@acme; the reply is stdout
 //	get PATH         an operations page; its status and body are stdout
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -236,7 +236,7 @@ func (w *world) submit(ts *testscript.TestScript, args []string) error {
 	if err := c.Auth(smtp.PlainAuth("", "billing@acme", "billing-example-password", "127.0.0.1")); err != nil {
 		return err
 	}
-	reply, err := send(c, from, to)
+	reply, err := send(c, from, to, args[2:])
 	if err != nil {
 		reply = err.Error()
 	}
@@ -245,7 +245,7 @@ func (w *world) submit(ts *testscript.TestScript, args []string) error {
 }
 
 // send gives the reply to the end of data.
-func send(c *smtp.Client, from, to string) (reply string, err error) {
+func send(c *smtp.Client, from, to string, fields []string) (reply string, err error) {
 	if err := c.Mail(from); err != nil {
 		return "", err
 	}
@@ -263,6 +263,9 @@ func send(c *smtp.Client, from, to string) (reply string, err error) {
 		return "", err
 	}
 	data := c.Text.DotWriter()
+	for _, f := range fields {
+		fmt.Fprintf(data, "%s\r\n", f)
+	}
 	fmt.Fprintf(data, "From: <%s>\r\nTo: <%s>\r\nDate: Sun, 22 Nov 2026 09:00:00 +0000\r\nMessage-ID: <1@acme.test>\r\nSubject: invoice\r\n\r\nHello\r\n", from, to)
 	if err := data.Close(); err != nil {
 		return "", err

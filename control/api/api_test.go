@@ -21,6 +21,7 @@ import (
 	"anechoic/org/document"
 	"anechoic/relay/custody"
 	"anechoic/relay/signing"
+	"anechoic/watch/seen"
 )
 
 // start is when everything in these tests happens.
@@ -107,6 +108,13 @@ func newRelay(t testing.TB, text string) *relay {
 		},
 		Reload:   func(context.Context) error { return r.reload },
 		Standing: func(context.Context, *org.Domain) (string, string) { return org.Unverified.String(), "" },
+		Release: func(ctx context.Context, id mail.ID, dryRun bool) (*mail.Refusal, error) {
+			if _, _, err := queue.LoadDetained(ctx, id); err != nil {
+				return nil, err
+			}
+			return mail.ForwardedMail.Because("it was forwarded"), nil
+		},
+		Seen: new(seen.Table), Organisations: &fakeOrganisations{known: map[org.ID]OrganisationRecord{"acme": {ID: "acme", State: OrganisationClosed}}},
 	}
 	return r
 }
@@ -325,6 +333,25 @@ func TestUnknownPathsAndParametersAreProblems(t *testing.T) {
 		{"GET", "/api/v1/queue?domain=a..b", "", CodeBadRequest},
 		{"GET", "/api/v1/queue?page_token=x", "", CodeBadRequest},
 		{"GET", "/api/v1/queue/x", "", CodeBadRequest},
+		{"GET", "/api/v1/quarantine?state=held", "", CodeBadRequest},
+		{"GET", "/api/v1/quarantine?reason=BAD_MOOD", "", CodeBadRequest},
+		{"GET", "/api/v1/quarantine?page_token=x", "", CodeBadRequest},
+		{"GET", "/api/v1/quarantine?limit=x", "", CodeBadRequest},
+		{"GET", "/api/v1/quarantine/x", "", CodeBadRequest},
+		{"GET", "/api/v1/quarantine/" + string(mail.NewID(start)), "", CodeNotFound},
+		{"POST", "/api/v1/quarantine/sign", `{"all":true}`, CodeNotFound},
+		{"POST", "/api/v1/quarantine/release", "", CodeBadRequest},
+		{"POST", "/api/v1/quarantine/release", "{}", CodeBadRequest},
+		{"POST", "/api/v1/quarantine/release", `{"all":true,"org":"acme"}`, CodeBadRequest},
+		{"POST", "/api/v1/quarantine/drop", `{"ids":["agpqvvzcdqaapfqnqyjsd3sfxe"],"all":true}`, CodeBadRequest},
+		{"POST", "/api/v1/quarantine/drop", `{"ids":["x"]}`, CodeBadRequest},
+		{"POST", "/api/v1/quarantine/drop", fmt.Sprintf(`{"ids":[%q]}`, mail.NewID(start)), CodeNotFound},
+		{"GET", "/api/v1/seen?limit=x", "", CodeBadRequest},
+		{"GET", "/api/v1/seen?colour=red", "", CodeBadRequest},
+		{"GET", "/api/v1/organisations?org=acme", "", CodeBadRequest},
+		{"POST", "/api/v1/organisations/acme/sell", "{}", CodeNotFound},
+		{"POST", "/api/v1/organisations/nobody/close", "{}", CodeNotFound},
+		{"POST", "/api/v1/organisations/nobody/reopen", "{}", CodeNotFound},
 		{"GET", "/api/v1/log?event=exploded", "", CodeBadRequest},
 		{"GET", "/api/v1/log?reason=BAD_MOOD", "", CodeBadRequest},
 		{"GET", "/api/v1/log?since=yesterday", "", CodeBadRequest},
@@ -356,6 +383,9 @@ func FuzzRequest(f *testing.F) {
 		{"GET", "/api/v1/keys/acme/acme.test/an1", "", ""},
 		{"GET", "/api/v1/queue", "domain=example.org&state=held&page_token=&limit=1", ""},
 		{"POST", "/api/v1/queue/drop", "", `{"domain":"xn--a","state":"queued"}`},
+		{"POST", "/api/v1/quarantine/release", "", `{"reason":"FORWARDED_MAIL","dry_run":true}`},
+		{"GET", "/api/v1/seen", "org=acme&tenant=x&limit=1", ""},
+		{"POST", "/api/v1/organisations/acme/close", "", `{"dry_run":true}`},
 		{"POST", "/api/v1/keys/acme/acme.test/add", "", `{"algorithm":"ed25519","selector":"x"}`},
 		{"POST", "/api/v1/keys/acme/acme.test/rotate", "", `{"retire_after_seconds":9e18,"dry_run":true}`},
 		{"POST", "/api/v1/keys/acme/acme.test/revoke", "", `{"selector":"an1"}`},

@@ -74,6 +74,37 @@ func (c *Client) Steer(ctx context.Context, verb Verb, chosen Selection) (Steere
 	return ask[Steered](ctx, c, http.MethodPost, "/api/v1/queue/"+string(verb), nil, chosen)
 }
 
+// Quarantine lists a page of what is detained.
+func (c *Client) Quarantine(ctx context.Context, query url.Values) (DetainedPage, error) {
+	return get[DetainedPage](ctx, c, "/api/v1/quarantine", query)
+}
+
+// Detained asks for one detained message.
+func (c *Client) Detained(ctx context.Context, id mail.ID) (DetainedMessage, error) {
+	return get[DetainedMessage](ctx, c, "/api/v1/quarantine/"+url.PathEscape(string(id)), nil)
+}
+
+// Judge releases or drops detained messages.
+func (c *Client) Judge(ctx context.Context, verb Verb, chosen DetainedSelection) (Judgement, error) {
+	return ask[Judgement](ctx, c, http.MethodPost, "/api/v1/quarantine/"+string(verb), nil, chosen)
+}
+
+// Seen lists tenants that are nobody's source.
+func (c *Client) Seen(ctx context.Context, query url.Values) (SeenPage, error) {
+	return get[SeenPage](ctx, c, "/api/v1/seen", query)
+}
+
+// Organisations lists the ids there ever were.
+func (c *Client) Organisations(ctx context.Context) ([]OrganisationRecord, error) {
+	list, err := get[OrganisationList](ctx, c, "/api/v1/organisations", nil)
+	return list.Organisations, err
+}
+
+// SteerOrganisation closes or reopens an organisation.
+func (c *Client) SteerOrganisation(ctx context.Context, verb Verb, id string, wish OrganisationWish) (OrganisationRecord, error) {
+	return ask[OrganisationRecord](ctx, c, http.MethodPost, "/api/v1/organisations/"+url.PathEscape(id)+"/"+string(verb), nil, wish)
+}
+
 // Reload has the relay read its files again.
 func (c *Client) Reload(ctx context.Context) (Reloaded, error) {
 	return ask[Reloaded](ctx, c, http.MethodPost, "/api/v1/reload", nil, nil)

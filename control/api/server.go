@@ -15,6 +15,7 @@ import (
 	"anechoic/org"
 	"anechoic/relay/custody"
 	"anechoic/relay/signing"
+	"anechoic/watch/seen"
 )
 
 // Limits of one request. They are ours: a command line needs no more.
@@ -48,7 +49,12 @@ type Server struct {
 	// Standing says how a domain stands in DNS, in the words of org.Standing, and
 	// what is to be known about that beside them.
 	Standing func(context.Context, *org.Domain) (standing, detail string)
-	Log      *slog.Logger
+	// Release judges a detained message again, and keeps it as proven where that
+	// is what it is now; the refusal says why it stays. With dryRun it only judges.
+	Release       func(ctx context.Context, id mail.ID, dryRun bool) (*mail.Refusal, error)
+	Seen          *seen.Table
+	Organisations Organisations
+	Log           *slog.Logger
 }
 
 // Handler answers /api/v1.
@@ -64,6 +70,12 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/v1/log", s.log)
 	mux.HandleFunc("GET /api/v1/log/verify", s.within(verifyTimeout, s.verify))
 	mux.HandleFunc("GET /api/v1/messages/{id}", s.answer(s.message))
+	mux.HandleFunc("GET /api/v1/quarantine", s.answer(s.quarantine))
+	mux.HandleFunc("GET /api/v1/quarantine/{id}", s.answer(s.detained))
+	mux.HandleFunc("POST /api/v1/quarantine/{verb}", s.answer(s.judge))
+	mux.HandleFunc("GET /api/v1/seen", s.answer(s.seen))
+	mux.HandleFunc("GET /api/v1/organisations", s.answer(s.organisationRecords))
+	mux.HandleFunc("POST /api/v1/organisations/{id}/{verb}", s.answer(s.steerOrganisation))
 	mux.HandleFunc("POST /api/v1/reload", s.answer(s.reload))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		write(w, notFound("there is nothing at "+r.URL.Path, "see the list of paths in the manual, or use the command line"))

@@ -41,6 +41,9 @@ func tell(f ledger.Fact, later []ledger.Fact) string {
 	case ledger.Bounced:
 		return fmt.Sprintf("Given up for %s%s%s%s.", list(f.Rcpt), at(f), answered(f), detail(f))
 	case ledger.Held:
+		if isDetention(f) {
+			return detained(f)
+		}
 		return fmt.Sprintf("Held for %s%s%s: not sent until somebody releases it.", list(f.Rcpt), reason(f), detail(f))
 	case ledger.Released:
 		return fmt.Sprintf("Released for %s: due again.", list(f.Rcpt))
@@ -50,6 +53,15 @@ func tell(f ledger.Fact, later []ledger.Fact) string {
 		return fmt.Sprintf("Set aside%s: what was stored did not read back as it was kept, so it is never sent.", detail(f))
 	}
 	return fmt.Sprintf("%s%s.", f.Event, detail(f))
+}
+
+// isDetention says that a held fact is of a message that nobody proved: such a
+// message was never accepted.
+func isDetention(f ledger.Fact) bool { return f.Event == ledger.Held && f.Identity == ledger.Unproven }
+
+func detained(f ledger.Fact) string {
+	return fmt.Sprintf("Detained%s%s: From %s, for %s, handed over by source %s of %s, which nothing proves to have written it%s. It is neither signed nor sent; a release judges it again.",
+		from(f), reason(f), orNone(f.From), list(f.Rcpt), f.Source, f.Org, detail(f))
 }
 
 // endedBy says that later is what an attempt that f began came to.
@@ -121,7 +133,7 @@ func standing(facts []ledger.Fact) string {
 	var order []string
 	accepted := false
 	for _, f := range facts {
-		if f.Event == ledger.Accepted {
+		if f.Event == ledger.Accepted || isDetention(f) {
 			accepted = true
 		}
 		if f.Event == ledger.SetAside && len(f.Rcpt) == 0 {

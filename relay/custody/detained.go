@@ -30,7 +30,12 @@ var ErrDetentionBusy = errors.New("somebody else is about to release or drop it"
 
 // Detention is a message that nobody proved to be the organisation's, although
 // its source handed it over. It has no warrant, so no lease returns it: it waits
-// for a person until it expires.
+// for a person until it expires. Each step is one durable batch:
+//
+//	step             before a crash in it       after
+//	Detain           nothing, no receipt        detained
+//	ReleaseDetained  detained                   in custody, due, no longer detained
+//	DropDetained     detained                   nothing
 type Detention struct {
 	ID           mail.ID
 	Organisation org.ID // whose source handed it over

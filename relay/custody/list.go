@@ -209,3 +209,14 @@ func (q *Queue) depth() Depth {
 	}
 	return d
 }
+
+// MessagesOf counts the messages in custody by organisation.
+func (q *Queue) MessagesOf() map[string]int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	counts := map[string]int{}
+	for _, e := range q.index.messages {
+		counts[e.org]++
+	}
+	return counts
+}
