@@ -49,6 +49,7 @@ type client struct {
 	conn net.Conn
 	r    *bufio.Reader
 	said io.Writer
+	cert *tls.Certificate // shown in the handshake, if there is one
 }
 
 // callers numbers the loopback addresses that clients of plain ports come from:
@@ -118,7 +119,11 @@ func (c *client) writeAnyway(s string) { _, _ = io.WriteString(c.conn, s) }
 
 func (c *client) handshake() {
 	c.t.Helper()
-	conn := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true}) // the relay under test has a certificate of its own making
+	config := &tls.Config{InsecureSkipVerify: true} // the relay under test has a certificate of its own making
+	if c.cert != nil {
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.cert, nil }
+	}
+	conn := tls.Client(c.conn, config)
 	if err := conn.Handshake(); err != nil {
 		c.t.Fatalf("TLS: %v", err)
 	}
@@ -251,7 +256,8 @@ type letter struct {
 	user     string // who authenticates, if anybody
 	password string // instead of the right one
 	from     string
-	utf8     bool     // MAIL says SMTPUTF8
+	utf8     bool // MAIL says SMTPUTF8
+	cert     *tls.Certificate
 	chunk    int      // the data go by BDAT in chunks of so many octets; zero: by DATA
 	to       []string // empty: a recipient at mailbox
 	data     string   // lines end in CRLF
@@ -336,6 +342,7 @@ func (r *relay) open(t testing.TB, l letter) (*client, reply) {
 	default:
 		c = r.connect(t, l.door)
 	}
+	c.cert = l.cert
 	c.greeted()
 	if l.plain || l.door == tlsPort {
 		c.must(250, "EHLO sender.test")

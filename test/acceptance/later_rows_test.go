@@ -34,7 +34,8 @@ func laterRows() []row {
 		{id: "A48", scenario: "campaign replay", pending: "watch"},
 		{id: "A50", scenario: "the provider's list fails", pending: "feeds of addresses"},
 		{id: "A51", scenario: "Google sharing", pending: "sources of kind google", variants: []variant{
-			early(atRcpt, "Google's address proves nothing", mail.RelayDenied, mailFromNobody("209.85.128.10", "ann@acme.test")),
+			no("Google's address proves nothing", mail.SecondProofMissing, mailFromNobody(gmail, "ann@acme.test")),
+			yes("both proofs", mailFromGoogle(wonka, "Willy <willy@wonka.test>"), "wonka.test", "wonka.test"),
 		}},
 		{id: "A54", scenario: "reads across organisations", pending: "API tokens"},
 		{id: "A55", scenario: "end-to-end encryption", pending: "openpgp and smime"},

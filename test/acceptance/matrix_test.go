@@ -249,7 +249,7 @@ func acceptedID(r reply) mail.ID {
 }
 
 // evidence are the fields that never leave.
-var evidence = regexp.MustCompile(`(?i)^(X-OriginatorOrg|X-MS-Exchange-Organization-[^:]*|X-MS-Exchange-CrossTenant-[^:]*|X-Anechoic-[^:]*|X-Acme-Relay-Key|X-Initech-Relay-Key)$`)
+var evidence = regexp.MustCompile(`(?i)^(X-OriginatorOrg|X-MS-Exchange-Organization-[^:]*|X-MS-Exchange-CrossTenant-[^:]*|X-Anechoic-[^:]*|X-[a-z-]+-Relay-Key)$`)
 
 // withoutEvidence is a message as it should leave, but for our fields.
 func withoutEvidence(data string) string {
@@ -358,7 +358,8 @@ var carriers = map[string]bool{}
 
 // secrets gives what must not be seen, in each form it was used in.
 func secrets() map[string]string {
-	list := map[string]string{"acme's secret": acmeSecret, "acme's next secret": acmeNextSecret, "initech's secret": initechSecret}
+	list := map[string]string{"acme's secret": acmeSecret, "acme's next secret": acmeNextSecret, "initech's secret": initechSecret,
+		"the device's secret": deviceSecret, "hooli's secret": hooliSecret, "wonka's secret": wonkaSecret, "oompa's secret": oompaSecret}
 	for user, password := range passwords {
 		list["the password of "+user] = password
 		list["the AUTH response of "+user] = plainResponse(user, password)

@@ -2,6 +2,7 @@ package acceptance
 
 import (
 	"crypto"
+	"crypto/tls"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -19,6 +20,7 @@ import (
 // domains are the registered ones, with their organisations.
 var domains = map[string]string{
 	"acme.test": "acme", "acme-sub.test": "acme", "xn--bcher-kva.test": "acme", "globex.test": "globex", "umbrella.test": "umbrella",
+	"wonka.test": "wonka", "a-b.test": "wonka", "oompa.test": "oompa", "a.b.test": "oompa", "hooli.test": "hooli",
 	"initech.test": "initech", "legitimate.com": "legitimate", "attack.com": "attacker",
 }
 
@@ -26,18 +28,22 @@ var domains = map[string]string{
 var (
 	acmeSecret, acmeNextSecret = org.NewSecret(), org.NewSecret() // one is being replaced by the other
 	initechSecret              = org.NewSecret()
+	deviceSecret               = org.NewSecret()
+	hooliSecret                = org.NewSecret()
+	wonkaSecret, oompaSecret   = org.NewSecret(), org.NewSecret()
 	passwords                  = map[string]string{
 		"billing@acme": "billing-" + org.NewSecret()[5:], "app@acme": "app-" + org.NewSecret()[5:], "server@acme": "server-" + org.NewSecret()[5:],
-		"app@globex": "globex-" + org.NewSecret()[5:], "app@attacker": "attacker-" + org.NewSecret()[5:],
+		"limited@acme": "limited-" + org.NewSecret()[5:], "app@globex": "globex-" + org.NewSecret()[5:], "app@attacker": "attacker-" + org.NewSecret()[5:],
 	}
 )
 
-// Tenants of the provider. Only the first four are sources here.
+// Tenants of the provider. Only the first five are sources here.
 var (
 	acme     = lab.Tenant{GUID: "11111111-1111-4111-8111-111111111111", Originator: "acme.test", SecretName: "X-Acme-Relay-Key", Secret: acmeSecret}
 	globex   = lab.Tenant{GUID: "22222222-2222-4222-8222-222222222222", Originator: "globex.test"}
 	umbrella = lab.Tenant{GUID: "33333333-3333-4333-8333-333333333333", Originator: "umbrella.test"}
 	initech  = lab.Tenant{GUID: "44444444-4444-4444-8444-444444444444", Originator: "initech.test", SecretName: "X-Initech-Relay-Key", Secret: initechSecret}
+	hooli    = lab.Tenant{GUID: "77777777-1111-4777-8777-777777777777", Originator: "hooli.test", SecretName: "X-Hooli-Relay-Key", Secret: hooliSecret}
 	attacker = lab.Tenant{GUID: "66666666-6666-4666-8666-666666666666", Originator: "evil123.onmicrosoft.com"}
 	consumer = lab.Tenant{GUID: "84df9e7f-e9f6-40af-b435-aaaaaaaaaaaa", Originator: "sct-15-20-7719-20-msonline-outlook-448bf.templateTenant"}
 )
@@ -95,7 +101,23 @@ from = ["*@acme.test", "*@acme-sub.test", "*@xn--bcher-kva.test"]`)
 	credential("server@acme", `role = "server"
 internal = ["10.0.0.0/8"]
 from = ["*@acme.test"]`)
-	b.WriteString("[[organisation.source]]\nid = \"onprem\"\nkind = \"address\"\nrole = \"server\"\ninternal = [\"10.0.0.0/8\"]\naddresses = [\"203.0.113.10/32\"]\nfrom = [\"*@acme.test\"]\n")
+	source := func(id, kind, more string) {
+		fmt.Fprintf(&b, "[[organisation.source]]\nid = %q\nkind = %q\n%s\n", id, kind, more)
+	}
+	source("onprem", "address", `role = "server"
+internal = ["10.0.0.0/8"]
+addresses = ["203.0.113.10/32"]
+from = ["*@acme.test"]`)
+	source("printer", "address", `addresses = ["203.0.113.11/32", "2001:db8:ac::/64"]
+from = ["*@acme.test"]`)
+	source("gateway", "certificate", fmt.Sprintf(`role = "server"
+internal = ["10.0.0.0/8"]
+spki_sha256 = [%q]
+from = ["*@acme.test"]`, spki("gateway")))
+	source("scanner", "certificate", fmt.Sprintf(`spki_sha256 = [%q]
+from = ["scanner@acme.test", "ann@acme.test"]`, spki("scanner")))
+	credential("limited@acme", `from = ["*@acme.test"]
+limits = { messages_per_hour = 3, recipients_per_day = 5 }`)
 	organisation("globex", "globex.test")
 	tenant(globex, `originator_orgs = ["globex.test"]
 provider_domains = ["globex.onmicrosoft.com"]
@@ -107,6 +129,20 @@ single_proof_until = 2099-12-31`)
 	organisation("initech", "initech.test")
 	tenant(initech, fmt.Sprintf(`originator_orgs = ["initech.test"]
 secret_header = { name = %q, sha256 = [%q] }`, initech.SecretName, digest(initechSecret)))
+	source("device", "certificate", fmt.Sprintf(`spki_sha256 = [%q]
+from = ["*@initech.test"]
+secret_header = { name = "X-Initech-Device-Relay-Key", sha256 = [%q] }`, spki("device"), digest(deviceSecret)))
+	organisation("hooli", "hooli.test")
+	tenant(hooli, fmt.Sprintf(`originator_orgs = ["hooli.test"]
+forwarded = "hold"
+secret_header = { name = %q, sha256 = [%q] }`, hooli.SecretName, digest(hooliSecret)))
+	google := func(w workspace, identities string) {
+		source("workspace", "google", fmt.Sprintf("dkim = [%s]\nsecret_header = { name = %q, sha256 = [%q] }", identities, w.secretName, digest(w.secret)))
+	}
+	organisation("wonka", "wonka.test", "a-b.test")
+	google(wonka, `{ domain = "wonka.test", selectors = ["google", "weak", "testing", "revoked", "reports"] }, { domain = "a-b.test", selectors = ["google"] }`)
+	organisation("oompa", "oompa.test", "a.b.test")
+	google(oompa, `{ domain = "oompa.test", selectors = ["google"] }, { domain = "a.b.test", selectors = ["google"] }`)
 	organisation("legitimate", "legitimate.com")
 	organisation("attacker", "attack.com")
 	credential("app@attacker", `from = ["*@attack.com"]`)
@@ -206,6 +242,7 @@ func (l letter) recipients(to ...string) letter    { l.to = to; return l }
 func (l letter) inPlainText() letter               { l.plain = true; return l }
 func (l letter) inChunks(of int) letter            { l.chunk = of; return l }
 func (l letter) withUTF8() letter                  { l.utf8 = true; return l }
+func (l letter) showing(c *tls.Certificate) letter { l.cert = c; return l }
 func (l letter) with(user, password string) letter { l.user, l.password = user, password; return l }
 func (l letter) through(d door) letter             { l.door = d; return l }
 func (l letter) authenticated(user string) letter  { l.user = user; return l }

@@ -82,6 +82,8 @@ servers = [%q]
 [providers.microsoft365]
 ranges = ["40.92.0.0/15", "40.107.0.0/16", "52.100.0.0/14", "104.47.0.0/17", "2a01:111:f400::/48", "2a01:111:f403::/48"]
 exclude = ["40.95.0.0/16"]
+[providers.google]
+ranges = ["209.85.128.0/17", "2a00:1450:4000::/36"]
 [delivery]
 bind = ["127.0.0.1"]
 port = %d
@@ -290,6 +292,9 @@ func (r *relay) arrangeInternet() {
 			}
 			r.internet.Publish(dkim.KeyName(selector, name), dkim.RecordValue(key.Public()))
 		}
+	}
+	for name, value := range providerRecords() {
+		r.internet.Publish(name, value)
 	}
 	zone.SetTXT("_anechoic.acme-sub.test", "v=anechoic1; org=acme; sub=yes")
 	for _, name := range []string{mailbox, "second.test", "busy.test", "refusing.test"} {
