@@ -92,7 +92,10 @@ type Finding struct {
 
 // String is the finding on one line.
 func (f Finding) String() string {
-	if f.Source == "" {
+	switch {
+	case f.Organisation == "":
+		return f.Text
+	case f.Source == "":
 		return f.Organisation + ": " + f.Text
 	}
 	return f.Organisation + "/" + f.Source + ": " + f.Text
