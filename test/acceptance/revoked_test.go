@@ -115,7 +115,7 @@ func TestWhatIsRevokedWhileQueuedIsHeld(t *testing.T) {
 		"the credential":           {mailFromUser("app@acme", "ann@acme.test"), without("acme", "app"), mail.ReasonTenantNotAuthorized},
 		"the user name":            {mailFromUser("app@acme", "ann@acme.test"), replace(`username = "app@acme"`, `username = "other@acme"`), mail.ReasonRelayDenied},
 		"what it may send as":      {mailFromUser("app@acme", "ann@acme.test"), replace(`from = ["*@acme.test", "*@acme-sub.test"`, `from = ["ben@acme.test", "*@acme-sub.test"`), mail.ReasonSourceNotAllowed},
-		"the server's address":     {fromServer("ann@acme.test"), replace("203.0.113.10/32", "203.0.113.11/32"), mail.ReasonRelayDenied},
+		"the server's address":     {fromServer("ann@acme.test"), replace("203.0.113.10/32", "203.0.113.200/32"), mail.ReasonRelayDenied},
 		"a domain":                 {mailFromUser("app@acme", "ann@acme-sub.test"), withoutDomain("acme-sub.test"), mail.ReasonFromNotOwned},
 		"the sub-domains":          {mailFromUser("app@acme", "ann@desk.acme-sub.test"), replace("name = \"acme-sub.test\"\nsubdomains = true", "name = \"acme-sub.test\"\nsubdomains = false"), mail.ReasonFromNotOwned},
 		"a domain, to another one": {mailFromUser("app@acme", "ann@acme-sub.test"), transferred, mail.ReasonFromNotOwned},
