@@ -49,7 +49,9 @@ type client struct {
 	conn net.Conn
 	r    *bufio.Reader
 	said io.Writer
-	cert *tls.Certificate // shown in the handshake, if there is one
+
+	cert   *tls.Certificate // shown in the handshake, if there is one
+	newest uint16           // version of TLS; zero: any
 }
 
 // callers numbers the loopback addresses that clients of plain ports come from:
@@ -119,7 +121,7 @@ func (c *client) writeAnyway(s string) { _, _ = io.WriteString(c.conn, s) }
 
 func (c *client) handshake() {
 	c.t.Helper()
-	config := &tls.Config{InsecureSkipVerify: true} // the relay under test has a certificate of its own making
+	config := &tls.Config{InsecureSkipVerify: true, MaxVersion: c.newest} // the relay under test has a certificate of its own making
 	if c.cert != nil {
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.cert, nil }
 	}

@@ -8,14 +8,18 @@ import (
 func laterRows() []row {
 	app := func(lines ...string) letter { return mailFromUser("app@acme", "ann@acme.test", lines...) }
 	return []row{
-		{id: "A20", scenario: "secrets in output", pending: "console, API tokens and panics; log, ledger, metrics, replies, mail and bounces are searched at the end of the matrix"},
+		{id: "A20", scenario: "secrets in output", variants: []variant{
+			does("after everything before it, nowhere; again at the end of the matrix", noSecrets),
+			does("not in what the API answers", noSecretsInAnswers),
+			does("not in what the validator says", noSecretsInProblems),
+			does("not in the files of the data directory", noSecretsInFiles),
+		}},
 		{id: "A31", scenario: "display name and calendar", pending: "screening"},
 		{id: "A32", scenario: "replayed DKIM", pending: "counters of signatures", variants: []variant{
 			early(atRcpt, "our own mail, by a stranger", mail.RelayDenied, app().signed("acme.test", "an1e", keys()["acme.test/an1e"]).peerIs(vps).authenticated("")),
 			no("our own mail, through the attacker's tenant", mail.TenantNotAuthorized, mailFromMicrosoft(attacker, "ann@acme.test").signed("acme.test", "an1e", keys()["acme.test/an1e"])),
 			no("our own mail, through another customer", mail.FromNotOwned, app().signed("acme.test", "an1e", keys()["acme.test/an1e"]).authenticated("app@globex")),
 		}},
-		{id: "A33", scenario: "a signature that is no proof", pending: "l=, t=y and short keys as a second proof, at the whole program's level"},
 		{id: "A34", scenario: "forged ARC", pending: "standard/arc", variants: []variant{
 			no("a seal that claims Microsoft rescues nothing", mail.TenantNotAuthorized, mailFromMicrosoft(attacker, "ann@acme.test").topped(
 				"ARC-Seal: i=1; a=rsa-sha256; cv=none; d=microsoft.com; s=arcselector10001; b=AAAA",
@@ -28,15 +32,9 @@ func laterRows() []row {
 		{id: "A43", scenario: "inbound spoof of one's own domain", pending: "inbound", variants: []variant{
 			early(atRcpt, "until then there is no inbound door", mail.RelayDenied, mailFromNobody(vps, "ann@acme.test").recipients("bob@acme.test")),
 		}},
-		{id: "A44", scenario: "backscatter", pending: "inbound, and signed return paths"},
 		{id: "A45", scenario: "SRS and BATV abuse", pending: "disowned mail"},
 		{id: "A47", scenario: "limit evasion", pending: "relay/limit"},
 		{id: "A48", scenario: "campaign replay", pending: "watch"},
-		{id: "A50", scenario: "the provider's list fails", pending: "feeds of addresses"},
-		{id: "A51", scenario: "Google sharing", pending: "sources of kind google", variants: []variant{
-			no("Google's address proves nothing", mail.SecondProofMissing, mailFromNobody(gmail, "ann@acme.test")),
-			yes("both proofs", mailFromGoogle(wonka, "Willy <willy@wonka.test>"), "wonka.test", "wonka.test"),
-		}},
 		{id: "A54", scenario: "reads across organisations", pending: "API tokens"},
 		{id: "A55", scenario: "end-to-end encryption", pending: "openpgp and smime"},
 		{id: "A56", scenario: "learn and hold", pending: "the learning mode of organisations"},

@@ -2,13 +2,18 @@ package acceptance
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"anechoic/control/config"
 	"anechoic/lab"
 	"anechoic/ledger"
 	"anechoic/mail"
@@ -72,7 +77,7 @@ type matrix struct {
 
 // rows is the whole matrix.
 func rows() []row {
-	return slices.Concat(tenantRows(), originRows(), organisationRows(), headerRows(), receptionRows(), configurationRows(), failureRows(), laterRows())
+	return slices.Concat(tenantRows(), googleRows(), originRows(), organisationRows(), headerRows(), receptionRows(), configurationRows(), failureRows(), bounceRows(), laterRows())
 }
 
 func TestMatrix(t *testing.T) {
@@ -96,7 +101,7 @@ func TestMatrix(t *testing.T) {
 		t.Run(row.id+" "+row.scenario, func(t *testing.T) { m.row(t, row) })
 	}
 	t.Run("nothing else arrived", m.nothingElse)
-	t.Run("no secret is anywhere", m.noSecrets)
+	t.Run("no secret is anywhere", func(t *testing.T) { noSecrets(t, m.relay) })
 	t.Run("the ledger verifies", func(t *testing.T) {
 		if verified, err := m.api.Verify(t.Context()); err != nil || !verified.OK {
 			t.Errorf("%+v, %v", verified, err)
@@ -324,7 +329,7 @@ func isBounce(j lab.Judgement) bool {
 }
 
 // noSecrets looks for every secret in all that the relay gave away.
-func (m *matrix) noSecrets(t *testing.T) {
+func noSecrets(t *testing.T, m *relay) {
 	var facts strings.Builder
 	for _, list := range m.facts(t, url.Values{}) {
 		for _, f := range list {
@@ -344,12 +349,78 @@ func (m *matrix) noSecrets(t *testing.T) {
 	if len(given["the log"]) < 1000 || len(given["the ledger"]) < 10000 || len(given) < 50 {
 		t.Fatalf("too little to look through: %d octets of log, %d of ledger, %d texts", len(given["the log"]), len(given["the ledger"]), len(given))
 	}
+	for where, text := range given {
+		searched(t, where, text)
+	}
+}
+
+// searched wants no secret in a text.
+func searched(t *testing.T, where, text string) {
+	t.Helper()
 	for name, secret := range secrets() {
-		for where, text := range given {
-			if strings.Contains(text, secret) {
-				t.Errorf("%s is in %s", name, where)
+		if strings.Contains(text, secret) {
+			t.Errorf("%s is in %s", name, where)
+		}
+	}
+}
+
+// noSecretsInAnswers asks for all that can be asked for.
+func noSecretsInAnswers(t *testing.T, r *relay) {
+	status, err := r.api.Status(t.Context(), "")
+	keys, errKeys := r.api.Keys(t.Context(), "", "")
+	queue, errQueue := r.api.Queue(t.Context(), url.Values{})
+	if err := errors.Join(err, errKeys, errQueue); err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal([]any{status, keys, queue})
+	if err != nil || len(text) < 1000 {
+		t.Fatalf("%d octets, %v", len(text), err)
+	}
+	searched(t, "an answer", string(text))
+}
+
+// noSecretsInProblems: what is wrong with a secret is said without the secret.
+func noSecretsInProblems(t *testing.T, r *relay) {
+	for what, change := range map[string]func(string) string{
+		"a secret instead of its hash":   edit(digest(acmeSecret), acmeSecret),
+		"a password instead of its hash": edit(hashes()["app@acme"], passwords["app@acme"]),
+		"half a hash":                    edit(hashes()["app@acme"], hashes()["app@acme"][:20]),
+	} {
+		file := filepath.Join(t.TempDir(), "relay.toml")
+		err := errors.Join(os.WriteFile(file, []byte(nodeFor(r)), 0o600), os.WriteFile(filepath.Join(filepath.Dir(file), "registry.toml"), []byte(change(registry())), 0o600))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, directory, problems, _ := config.Validate(file)
+		if directory != nil || len(problems) == 0 {
+			t.Fatalf("%s: it loads", what)
+		}
+		searched(t, "the problems of "+what, fmt.Sprint(problems))
+	}
+}
+
+// noSecretsInFiles: nothing in the data directory holds a secret as it is. Bodies
+// of messages are the senders' and are stored as they are.
+func noSecretsInFiles(t *testing.T, r *relay) {
+	files := 0
+	err := filepath.WalkDir(filepath.Join(r.dir, "data"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) { // the store works on
+			return nil
+		}
+		files++
+		for name, secret := range secrets() {
+			if name != "initech's secret" && strings.Contains(string(text), secret) { // a body of A53 holds that one
+				t.Errorf("%s is in %s", name, path)
 			}
 		}
+		return err
+	})
+	if err != nil || files < 5 {
+		t.Errorf("%d files, %v", files, err)
 	}
 }
 

@@ -68,6 +68,18 @@ func organisationRows() []row {
 			no("a homograph's U-label, without SMTPUTF8", mail.HeaderNeedsUTF8, app("ceo@\xd0\xb0cme.test").sender("ann@acme.test")),
 			no("full-width letters, without SMTPUTF8", mail.HeaderNeedsUTF8, app("ceo@\xef\xbd\x81cme.test").sender("ann@acme.test")),
 			no("a zero-width joiner, without SMTPUTF8", mail.HeaderNeedsUTF8, app("ceo@ac\xe2\x80\x8dme.test").sender("ann@acme.test")),
+			no("a homograph's U-label", notOwned, app("ceo@\xd0\xb0cme.test").sender("ann@acme.test").withUTF8()),
+			no("a homograph of the owned IDN as a U-label", notOwned, app("ceo@b\xcf\x85cher.test").sender("ann@acme.test").withUTF8()),
+			no("a decomposed form of another's", notOwned, app("ceo@acme\xcc\x81.test").sender("ann@acme.test").withUTF8()),
+			no("in MAIL FROM", notSender, app("ann@acme.test").sender("ceo@\xd0\xb0cme.test").withUTF8()),
+			no("in Sender", notSender, app("ann@acme.test", "Sender: ceo@\xd0\xb0cme.test").withUTF8()),
+			no("in Sender, without SMTPUTF8", mail.HeaderNeedsUTF8, app("ann@acme.test", "Sender: ceo@\xd0\xb0cme.test")),
+			does("full-width letters are the letters, as everywhere in IDNA", func(t *testing.T, r *relay) {
+				if _, answer := r.send(t, app("ceo@\xef\xbd\x87lobex.test").sender("ann@acme.test").withUTF8()); answer.code != 550 {
+					t.Error(answer)
+				}
+			}),
+			does("the U-label of the owned one", ownedULabel),
 			no("a broken A-label", mail.FromSyntax, app("ceo@xn--.test").sender("ann@acme.test")),
 			yes("the owned A-label", app("ann@xn--bcher-kva.test"), "xn--bcher-kva.test"),
 			yes("the owned A-label in capitals", app("ann@XN--BCHER-KVA.TEST").sender("ann@xn--bcher-kva.test"), "xn--bcher-kva.test"),
@@ -112,7 +124,16 @@ func organisationRows() []row {
 			yes("Reply-To may be foreign", app("ann@acme.test", "Reply-To: x@other.com"), acmeTest, acmeTest),
 			yes("Sender of one's own", app("ann@acme.test", "Sender: bob@acme-sub.test"), acmeTest, acmeTest),
 		}},
-		{id: "A46", scenario: "stolen SMTP credential", pending: "limits by principal", variants: []variant{
+		{id: "A46", scenario: "stolen SMTP credential", variants: []variant{
+			early(atAuth, "right password, an address beside the lock", mail.AuthFailed, mailFromUser("billing@acme", "billing@acme.test").peerIs("192.0.3.1")),
+			early(atAuth, "right password, a mapped address outside", mail.AuthFailed, mailFromUser("billing@acme", "billing@acme.test").peerIs("::ffff:"+vps)),
+			early(atAuth, "right password, IPv6", mail.AuthFailed, mailFromUser("billing@acme", "billing@acme.test").peerIs("2001:db8::20")),
+			no("right password and address, wrong MAIL FROM", mail.SourceNotAllowed, mailFromUser("billing@acme", "billing@acme.test").sender("ceo@acme.test")),
+			no("right password, another organisation's From", mail.FromNotOwned, mailFromUser("app@acme", "ceo@globex.test")),
+			no("a certificate's key, wrong From", mail.SourceNotAllowed, mailWithCertificate("scanner", "ceo@acme.test")),
+			does("volume, whatever it is called", volume),
+			does("volume in recipients", volumeOfRecipients),
+			does("guessing shuts out the guesser, not the user", guessing),
 			early(atAuth, "right password, wrong address", mail.AuthFailed, mailFromUser("billing@acme", "billing@acme.test").peerIs(vps)),
 			early(atAuth, "wrong password", mail.AuthFailed, mailFromUser("app@acme", "ann@acme.test").with("app@acme", "guess")),
 			early(atAuth, "another user's password", mail.AuthFailed, mailFromUser("app@acme", "ann@acme.test").with("app@acme", passwords["app@globex"])),
@@ -123,4 +144,64 @@ func organisationRows() []row {
 			yes("the local part in other case", mailFromUser("billing@acme", "Billing@acme.test"), acmeTest, acmeTest),
 		}},
 	}
+}
+
+// volume: past its budget a credential is put off, whatever it writes into MAIL
+// FROM, From or To, and from wherever; other sources of the organisation are not.
+func volume(t *testing.T, _ *relay) {
+	r := newRelay(t, registry(), nil)
+	l := func(from string) letter { return mailFromUser("limited@acme", from) }
+	for _, from := range []string{"a@acme.test", "b@acme.test", "c@acme.test"} {
+		r.acceptedAndDelivered(t, l(from))
+	}
+	for what, l := range map[string]letter{
+		"the same": l("a@acme.test"), "another local part": l("d@acme.test"), "another MAIL FROM": l("a@acme.test").sender("x@acme.test"),
+		"another peer": l("a@acme.test").peerIs(vps), "another recipient": l("a@acme.test").recipients("b@second.test"), "another port": l("a@acme.test").through(submission),
+		"by chunks": l("a@acme.test").inChunks(50), "a report": mailFromUser("limited@acme", "a@acme.test", "Auto-Submitted: auto-replied").sender(""),
+	} {
+		if stage, answer := r.send(t, l); stage != atData || answer.code != 451 || answer.enhanced != "4.7.28" || answer.reason != mail.ReasonRateLimited {
+			t.Errorf("%s: at %s: %s", what, stage, answer)
+		}
+	}
+	r.acceptedAndDelivered(t, mailFromUser("app@acme", "a@acme.test"))
+	r.acceptedAndDelivered(t, mailFromMicrosoft(acme, "a@acme.test"))
+}
+
+// volumeOfRecipients: one message may not spend more than the budget either.
+func volumeOfRecipients(t *testing.T, _ *relay) {
+	r := newRelay(t, registry(), nil)
+	many := func(n int) (to []string) {
+		for i := range n {
+			to = append(to, string(rune('a'+i))+"@"+mailbox)
+		}
+		return to
+	}
+	l := mailFromUser("limited@acme", "a@acme.test")
+	if _, answer := r.send(t, l.recipients(many(6)...)); answer.reason != mail.ReasonRateLimited {
+		t.Errorf("six: %s", answer)
+	}
+	r.acceptedAndDelivered(t, l.recipients(many(4)...)) // what was refused spent nothing
+	if _, answer := r.send(t, l.recipients(many(2)...)); answer.reason != mail.ReasonRateLimited {
+		t.Errorf("two more: %s", answer)
+	}
+}
+
+// guessing: wrong passwords end the guesser's tries for a user, not the user's.
+func guessing(t *testing.T, _ *relay) {
+	r := newRelay(t, registry(), nil)
+	shut := false
+	for range 20 {
+		_, answer := r.send(t, mailFromUser("app@acme", "ann@acme.test").with("app@acme", "guess").peerIs(vps))
+		if answer.code/100 != 4 && answer.code != 535 {
+			t.Fatal(answer)
+		}
+		shut = shut || answer.code/100 == 4
+	}
+	if !shut {
+		t.Error("twenty guesses, and no end")
+	}
+	if _, answer := r.send(t, mailFromUser("app@acme", "ann@acme.test").peerIs(vps)); answer.code == 250 {
+		t.Error("the guesser's next guess is right, and is taken")
+	}
+	r.acceptedAndDelivered(t, mailFromUser("app@acme", "ann@acme.test"))
 }

@@ -136,6 +136,11 @@ secret_header = { name = "X-Initech-Device-Relay-Key", sha256 = [%q] }`, spki("d
 	tenant(hooli, fmt.Sprintf(`originator_orgs = ["hooli.test"]
 forwarded = "hold"
 secret_header = { name = %q, sha256 = [%q] }`, hooli.SecretName, digest(hooliSecret)))
+	source("mail", "address", `role = "server"
+forwarded = "hold"
+internal = ["10.0.0.0/8"]
+addresses = ["203.0.113.30/32"]
+from = ["*@hooli.test"]`)
 	google := func(w workspace, identities string) {
 		source("workspace", "google", fmt.Sprintf("dkim = [%s]\nsecret_header = { name = %q, sha256 = [%q] }", identities, w.secretName, digest(w.secret)))
 	}

@@ -78,6 +78,34 @@ func receptionRows() []row {
 		{id: "A38", scenario: "STARTTLS injection, AUTH in clear, downgrade", variants: []variant{
 			does("commands behind STARTTLS in one write", starttlsInjection),
 			does("AUTH is not offered and not taken in clear", authInClear),
+			does("STARTTLS with an argument", func(t *testing.T, r *relay) {
+				c := r.as(t, vps).greeted()
+				c.must(250, "EHLO sender.test")
+				if answer := c.cmd("STARTTLS now"); answer.code != 501 {
+					t.Error(answer)
+				}
+			}),
+			does("STARTTLS inside a transaction by chunks is text", func(t *testing.T, r *relay) {
+				c := r.as(t, onprem).greeted()
+				c.must(250, "EHLO sender.test")
+				c.must(250, "MAIL FROM:<ann@acme.test>")
+				c.must(250, "RCPT TO:<victim@mailbox.test>")
+				c.write(chunk("X: y\r\n\r\nSTARTTLS\r\n") + "RSET\r\n")
+				for range 2 {
+					if answer := c.reply(); answer.code != 250 {
+						t.Error(answer)
+					}
+				}
+			}),
+			does("AUTH with commands behind its response", func(t *testing.T, r *relay) {
+				c := r.as(t, vps).greeted().secured()
+				c.write("AUTH PLAIN\r\n" + plainResponse("app@acme", "guess") + "\r\nMAIL FROM:<ann@acme.test>\r\nRCPT TO:<victim@mailbox.test>\r\n")
+				for _, code := range []int{334, 535, 250, 550} {
+					if answer := c.reply(); answer.closed || answer.code != code {
+						t.Fatalf("%s, want %d", answer, code)
+					}
+				}
+			}),
 			does("what was said before TLS is forgotten", forgottenByTLS),
 			does("the submission port wants TLS, then AUTH", submissionWants),
 			early(atRcpt, "a provider's peer in clear", mail.ProviderNeedsTLS, mailFromMicrosoft(acme, "ann@acme.test").inPlainText()),
@@ -144,7 +172,21 @@ func receptionRows() []row {
 				}
 			}),
 		}},
-		{id: "A52", scenario: "header bomb, long lines, big message", pending: "the depth of MIME parts", variants: []variant{
+		{id: "A52", scenario: "header bomb, long lines, big message", variants: []variant{
+			no("parts in parts in parts", mail.MIMETooDeep, parts(101)),
+			no("messages in messages", mail.MIMETooDeep, messages(101)),
+			no("parts in parts, by chunks", mail.MIMETooDeep, parts(101).inChunks(1000)),
+			yes("as many parts in parts as may be", parts(60), acmeTest, acmeTest),
+			no("a header of a part over the limit", mail.HeaderTooBig, app().headless("Content-Type").ended("Content-Type: multipart/mixed; boundary=b").body(
+				"--b\r\n"+strings.Repeat("X: "+strings.Repeat("y", 900)+"\r\n", 300)+"\r\ntext\r\n--b--\r\n")),
+			no("a hundred thousand fields", mail.HeaderTooBig, app().topped(strings.TrimSuffix(strings.Repeat("X:y\r\n", 100_000), "\r\n"))),
+			no("a header of nearly a mebibyte in one field", mail.HeaderTooBig, app().topped("X: "+strings.Repeat(strings.Repeat("y", 990)+"\r\n ", 1000)+"z")),
+			no("a header that is larger than a message may be", mail.MessageTooBig, app().topped(strings.TrimSuffix(strings.Repeat("X: "+strings.Repeat("y", 900)+"\r\n", 1400), "\r\n"))),
+			no("the same by chunks", mail.HeaderTooBig, app().topped(strings.TrimSuffix(strings.Repeat("X:y\r\n", 1001), "\r\n")).inChunks(4096)),
+			no("a long line by chunks", mail.LineTooLong, app().body(strings.Repeat("y", 999)+"\r\n").inChunks(500)),
+			yes("ten thousand parts beside each other", app().headless("Content-Type").ended("Content-Type: multipart/mixed; boundary=b").body(
+				strings.Repeat("--b\r\n\r\nx\r\n", 10_000)+"--b--\r\n"), acmeTest, acmeTest),
+
 			no("more fields than the limit", mail.HeaderTooBig, app().topped(strings.TrimSuffix(strings.Repeat("X: y\r\n", 1001), "\r\n"))),
 			no("more octets than the limit", mail.HeaderTooBig, app().topped("X: "+strings.Repeat(strings.Repeat("y", 900)+"\r\n ", 300)+"z")),
 			no("a line of 999 octets in the header", mail.LineTooLong, app().topped("X: "+strings.Repeat("y", 996))),
@@ -224,6 +266,20 @@ func receptionRows() []row {
 			}),
 		}},
 	}
+}
+
+// parts is a message of parts in parts.
+func parts(depth int) letter {
+	var b strings.Builder
+	for i := range depth {
+		fmt.Fprintf(&b, "--b%d\r\nContent-Type: multipart/mixed; boundary=b%d\r\n\r\n", i, i+1)
+	}
+	return mailFromUser("app@acme", "ann@acme.test").headless("Content-Type").ended("Content-Type: multipart/mixed; boundary=b0").body(b.String() + "text\r\n")
+}
+
+// messages is a message that carries a message, and so on.
+func messages(depth int) letter {
+	return mailFromUser("app@acme", "ann@acme.test").headless("Content-Type").ended("Content-Type: message/rfc822").body(strings.Repeat("Content-Type: message/rfc822\r\n\r\n", depth) + "text\r\n")
 }
 
 // hidden is a transaction that somebody hides in another's data.
@@ -460,7 +516,7 @@ func (r *relay) connectWithout(t testing.TB, d door) *client {
 }
 
 func starttlsInjection(t *testing.T, r *relay) {
-	for _, injected := range []string{"MAIL FROM:<evil@attack.com>\r\n", "RSET\r\n", "x"} {
+	for _, injected := range []string{"MAIL FROM:<evil@attack.com>\r\n", "RSET\r\n", "x", chunk(hidden), "AUTH PLAIN " + plainResponse("app@acme", passwords["app@acme"]) + "\r\n"} {
 		c := r.as(t, office).greeted()
 		c.must(250, "EHLO sender.test")
 		c.write("STARTTLS\r\n" + injected)

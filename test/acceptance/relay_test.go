@@ -293,9 +293,7 @@ func (r *relay) arrangeInternet() {
 			r.internet.Publish(dkim.KeyName(selector, name), dkim.RecordValue(key.Public()))
 		}
 	}
-	for name, value := range providerRecords() {
-		r.internet.Publish(name, value)
-	}
+	publishProviderKeys(r.internet)
 	zone.SetTXT("_anechoic.acme-sub.test", "v=anechoic1; org=acme; sub=yes")
 	for _, name := range []string{mailbox, "second.test", "busy.test", "refusing.test"} {
 		r.internet.AddReceiver(name, r.receiver.Addr().Addr())

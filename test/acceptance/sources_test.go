@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"anechoic/lab"
 	"anechoic/mail"
 	"anechoic/standard/dkim"
 )
@@ -28,6 +29,8 @@ const (
 	onprem      = "203.0.113.10"         // acme's mail server
 	printer     = "203.0.113.11"         // acme's application
 	printerIPv6 = "2001:db8:ac::42"      // the same, in its /64
+	holder      = "203.0.113.30"         // hooli's mail server, whose forwarded mail is held
+	roaming     = "198.51.100.201"       // where a client with a certificate is
 	gmail       = "209.85.128.10"        // Google's, shared by all its customers
 	gmailIPv6   = "2a00:1450:4864::20:1" // another
 )
@@ -39,7 +42,7 @@ func mailFromAddress(peer, from string, extra ...string) letter {
 
 // mailWithCertificate is a message of a client that shows a certificate.
 func mailWithCertificate(name, from string, extra ...string) letter {
-	return mailFromNobody(vps, from, extra...).showing(certificateOf(name, time.Hour))
+	return mailFromNobody(roaming, from, extra...).showing(certificateOf(name, time.Hour))
 }
 
 // clientKeys are the keys of TLS clients: the first three are sources.
@@ -99,11 +102,12 @@ const collision = "a-b-test.20230601.gappssmtp.com"
 
 // providerKeys are the keys with which others sign, by selector and domain.
 var providerKeys = sync.OnceValue(func() map[string]crypto.Signer {
-	made := map[string]crypto.Signer{"weak._domainkey.wonka.test": newWeakKey()}
+	made := map[string]crypto.Signer{"weak._domainkey.wonka.test": newWeakKey(), "weak._domainkey.globex.test": newWeakKey()}
 	for _, name := range []string{
 		"google._domainkey.wonka.test", "google._domainkey.a-b.test", "google._domainkey.oompa.test", "google._domainkey.a.b.test",
 		"20230601._domainkey." + collision, "testing._domainkey.wonka.test", "unlisted._domainkey.wonka.test", "revoked._domainkey.wonka.test",
-		"reports._domainkey.wonka.test",
+		"reports._domainkey.wonka.test", "google._domainkey.globex.test", "testing._domainkey.globex.test", "own._domainkey.globex.test",
+		"google._domainkey.evil123.onmicrosoft.com",
 	} {
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {
@@ -130,6 +134,20 @@ func providerRecords() map[string]string {
 		records[name] = value
 	}
 	return records
+}
+
+// publishProviderKeys puts them up. Those of globex are Microsoft's: their names
+// point to where the provider keeps the records, but for one.
+func publishProviderKeys(n *lab.Internet) {
+	for name, value := range providerRecords() {
+		selector, domain, _ := strings.Cut(name, "._domainkey.")
+		if domain == "globex.test" && selector != "own" {
+			target := selector + "-globex-test._domainkey.globex.onmicrosoft.com"
+			n.Zone.SetCNAME(name, target)
+			name = target
+		}
+		n.Publish(name, value)
+	}
 }
 
 // mailFromGoogle is a message as Google hands it over for a customer that has set
