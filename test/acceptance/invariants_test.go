@@ -31,15 +31,20 @@ type player struct {
 	header   string
 	username string
 	provider string
+
+	clientKey string // whose certificate it shows
+	server    string // address that is its alone
+	workspace string // secret header at Google
+	google    string // that header's secret
 }
 
 // players are two customers and a stranger who is none.
 var players = []player{
-	{"acme", "acme.test", acme.GUID, "acme.test", acmeSecret, "X-Acme-Relay-Key", "app@acme", "acme.onmicrosoft.com"},
-	{"globex", "globex.test", globex.GUID, "globex.test", initechSecret, "X-Globex-Relay-Key", "app@globex", "globex.onmicrosoft.com"},
+	{"acme", "acme.test", acme.GUID, "acme.test", acmeSecret, "X-Acme-Relay-Key", "app@acme", "acme.onmicrosoft.com", "gateway", onprem, "X-Acme-Google-Key", wonkaSecret},
+	{"globex", "globex.test", globex.GUID, "globex.test", initechSecret, "X-Globex-Relay-Key", "app@globex", "globex.onmicrosoft.com", "scanner", printer, "X-Globex-Google-Key", oompaSecret},
 }
 
-var stranger = player{"", "evil.test", attacker.GUID, attacker.Originator, acmeNextSecret, "X-Evil-Relay-Key", "evil", "evil123.onmicrosoft.com"}
+var stranger = player{"", "evil.test", attacker.GUID, attacker.Originator, acmeNextSecret, "X-Evil-Relay-Key", "evil", "evil123.onmicrosoft.com", "stranger", vps, "X-Evil-Google-Key", deviceSecret}
 
 // setup is what an operator chose for one organisation.
 type setup struct {
@@ -48,6 +53,8 @@ type setup struct {
 	locked bool   // the credential to 192.0.2.0/24
 	tenant bool   // there is a tenant source
 	hybrid bool   // it lists a hybrid server
+
+	certificate, address, google bool // there are sources of these kinds
 }
 
 func setups() *rapid.Generator[setup] {
@@ -56,6 +63,7 @@ func setups() *rapid.Generator[setup] {
 			second: rapid.SampledFrom([]string{"secret", "dkim", "both", "single", "ended"}).Draw(t, "second proof"),
 			role:   rapid.SampledFrom([]string{"", "application", "server"}).Draw(t, "role"),
 			locked: rapid.Bool().Draw(t, "locked"), tenant: rapid.Bool().Draw(t, "tenant"), hybrid: rapid.Bool().Draw(t, "hybrid"),
+			certificate: rapid.Bool().Draw(t, "certificate"), address: rapid.Bool().Draw(t, "address"), google: rapid.Bool().Draw(t, "google"),
 		}
 	})
 }
@@ -92,6 +100,17 @@ func (p player) entry(s setup) org.OrganisationEntry {
 		}
 		e.Sources = append(e.Sources, source)
 	}
+	from := []string{"*@" + p.domain}
+	if s.certificate {
+		e.Sources = append(e.Sources, org.SourceEntry{ID: "gateway", Kind: "certificate", SPKI: []string{spki(p.clientKey)}, From: from})
+	}
+	if s.address {
+		e.Sources = append(e.Sources, org.SourceEntry{ID: "server", Kind: "address", Role: "server", Internal: []string{"10.0.0.0/8"}, Addresses: []string{p.server + "/32"}, From: from})
+	}
+	if s.google {
+		e.Sources = append(e.Sources, org.SourceEntry{ID: "workspace", Kind: "google", DKIM: []org.IdentityEntry{{Domain: p.domain, Selectors: []string{"google"}}},
+			SecretHeader: &org.SecretHeaderEntry{Name: p.workspace, SHA256: []string{digest(p.google)}}})
+	}
 	return e
 }
 
@@ -106,7 +125,7 @@ func build(t *rapid.T, generation uint64, entries ...org.OrganisationEntry) *org
 	providers := org.Providers{Microsoft365: org.Provider{
 		Ranges:  []netip.Prefix{netip.MustParsePrefix("40.107.0.0/16"), netip.MustParsePrefix("40.92.0.0/14")},
 		Exclude: []netip.Prefix{netip.MustParsePrefix("40.95.0.0/16")},
-	}}
+	}, Google: org.Provider{Ranges: []netip.Prefix{netip.MustParsePrefix("209.85.128.0/17")}}}
 	dir, problems, _ := org.Build(org.Registry{Organisations: entries}, providers, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, generation, noon)
 	if dir == nil {
 		t.Fatalf("the registry of the test does not load: %v", problems)
@@ -140,7 +159,7 @@ func worlds() *rapid.Generator[world] {
 // are drawn from of.
 func evidenceOf(of []player) *rapid.Generator[attribution.Evidence] {
 	return rapid.Custom(func(t *rapid.T) attribution.Evidence {
-		ev := rightEvidence(rapid.SampledFrom(of).Draw(t, "sender"), rapid.SampledFrom([]string{"tenant", "hybrid", "credential"}).Draw(t, "way"))
+		ev := rightEvidence(rapid.SampledFrom(of).Draw(t, "sender"), rapid.SampledFrom(ways).Draw(t, "way"))
 		for range rapid.IntRange(0, 3).Draw(t, "changes") {
 			changeEvidence(t, &ev, rapid.SampledFrom(of).Draw(t, "another"))
 		}
@@ -148,11 +167,26 @@ func evidenceOf(of []player) *rapid.Generator[attribution.Evidence] {
 	})
 }
 
+// ways are the ways in that there are.
+var ways = []string{"tenant", "hybrid", "credential", "certificate", "address", "google"}
+
 // rightEvidence is all that one organisation can show.
 func rightEvidence(p player, way string) attribution.Evidence {
 	ev := attribution.Evidence{Peer: netip.MustParseAddr(office), TLS: true, From: domain(p.domain)}
-	if way == "credential" {
+	switch way {
+	case "credential":
 		ev.Username = p.username
+		return ev
+	case "certificate":
+		ev.ClientKey = keyOf(p)
+		return ev
+	case "address":
+		ev.Peer = netip.MustParseAddr(p.server)
+		return ev
+	case "google":
+		ev.Peer = netip.MustParseAddr(gmail)
+		ev.Header.Secrets = []attribution.Secret{googleSecretOf(p, true)}
+		ev.Signatures = []attribution.Signature{googleSignatureOf(p)}
 		return ev
 	}
 	one := func(v string) attribution.Stamp { return attribution.Stamp{Count: 1, Value: v} }
@@ -175,11 +209,22 @@ func changeEvidence(t *rapid.T, ev *attribution.Evidence, other player) {
 	stamps := []*attribution.Stamp{&h.TenantID, &h.Originator, &h.AuthAs, &h.Entity, &h.ADCheck, &h.ConnectingIP}
 	values := []string{other.tenant, other.originer, "Anonymous", "Internet", "0", "TenantId=" + other.tenant + ";Ip=[" + vps + "]"}
 	i := rapid.IntRange(0, len(stamps)-1).Draw(t, "stamp")
-	switch rapid.IntRange(0, 13).Draw(t, "change") {
+	switch rapid.IntRange(0, 18).Draw(t, "change") {
+	case 14:
+		ev.ClientKey = keyOf(other)
+		ev.ClientKey.Expired = rapid.Bool().Draw(t, "expired")
+	case 15:
+		ev.Peer = netip.MustParseAddr(other.server)
+	case 16:
+		h.Secrets = append(h.Secrets, googleSecretOf(other, rapid.Bool().Draw(t, "right")))
+	case 17:
+		ev.Signatures = append(ev.Signatures, googleSignatureOf(other))
+	case 18:
+		h.XForwarded, h.ListID = rapid.Bool().Draw(t, "X-Forwarded"), rapid.Bool().Draw(t, "List-Id")
 	case 0:
 		ev.TLS = false
 	case 1:
-		ev.Peer = netip.MustParseAddr(rapid.SampledFrom([]string{eop, eopFalse, pool, vps, office, "127.0.0.1"}).Draw(t, "peer"))
+		ev.Peer = netip.MustParseAddr(rapid.SampledFrom([]string{eop, eopFalse, pool, vps, office, gmail, "127.0.0.1"}).Draw(t, "peer"))
 	case 2:
 		ev.PeerName = rapid.SampledFrom([]attribution.PeerName{attribution.PeerNameUnknown, attribution.PeerNameUnconfirmed, attribution.PeerNameFailed}).Draw(t, "peer's name")
 	case 3:
@@ -206,13 +251,26 @@ func changeEvidence(t *rapid.T, ev *attribution.Evidence, other player) {
 // pieces is how many pieces of evidence each configuration is tried with.
 const pieces = 40
 
-func secretOf(p player, right bool) attribution.Secret {
-	value := p.secret
+func secretOf(p player, right bool) attribution.Secret { return secretNamed(p.header, p.secret, right) }
+
+func googleSecretOf(p player, right bool) attribution.Secret {
+	return secretNamed(p.workspace, p.google, right)
+}
+
+func secretNamed(name, value string, right bool) attribution.Secret {
 	if !right {
 		value = org.NewSecret()
 	}
 	sum, ok := org.HashSecret(value)
-	return attribution.Secret{Name: lower(p.header), WellFormed: ok, Digest: sum}
+	return attribution.Secret{Name: lower(name), WellFormed: ok, Digest: sum}
+}
+
+func keyOf(p player) attribution.ClientKey {
+	return attribution.ClientKey{SPKI: spkiSum(p.clientKey), Present: true}
+}
+
+func googleSignatureOf(p player) attribution.Signature {
+	return attribution.Signature{Domain: domain(p.domain), Selector: "google", Signed: noon.Add(-time.Hour)}
 }
 
 func lower(s string) string {
@@ -241,29 +299,46 @@ func domain(s string) mail.Domain {
 }
 
 // enough says whether evidence is enough for an organisation by the rules: an
-// authenticated user of its own, or a confirmed peer of the provider over TLS
-// with tenant and originator of its own, once each, and the second proof that its
-// setup wants. It is what must hold of every proof; more may be wanted.
+// authenticated user of its own, its certificate's key, its address, or a
+// confirmed peer of a provider over TLS with what that kind of source wants. It is
+// what must hold of every proof; more may be wanted.
 func enough(w world, p player, ev attribution.Evidence) bool {
 	s := w.setups[p.id]
 	if s.role != "" && ev.TLS && ev.Username == p.username && (!s.locked || netip.MustParsePrefix("192.0.2.0/24").Contains(ev.Peer)) {
 		return true
 	}
+	switch {
+	case s.certificate && ev.TLS && ev.ClientKey == keyOf(p), s.address && ev.Peer == netip.MustParseAddr(p.server):
+		return true
+	case s.google && ev.TLS && ev.Peer == netip.MustParseAddr(gmail) && ev.From == domain(p.domain) && slices.Contains(ev.Signatures, googleSignatureOf(p)):
+		return once(ev.Header.Secrets, googleSecretOf(p, true))
+	}
+	return enoughFromMicrosoft(s, p, ev)
+}
+
+// enoughFromMicrosoft wants tenant and originator of its own, once each, and the
+// second proof that its setup wants.
+func enoughFromMicrosoft(s setup, p player, ev attribution.Evidence) bool {
 	h := ev.Header
 	inRange := netip.MustParsePrefix("40.107.0.0/16").Contains(ev.Peer) || ev.Peer == netip.MustParseAddr(eopFalse)
 	if !s.tenant || !ev.TLS || !inRange || ev.PeerName != attribution.PeerNameConfirmed ||
 		h.TenantID != (attribution.Stamp{Count: 1, Value: p.tenant}) || h.Originator != (attribution.Stamp{Count: 1, Value: p.originer}) {
 		return false
 	}
+	bySecret := (s.second == "secret" || s.second == "both") && once(h.Secrets, secretOf(p, true))
+	byDKIM := (s.second == "dkim" || s.second == "both") && (slices.Contains(ev.Signatures, signatureOf(p, true)) || ev.From == domain(p.domain) && slices.Contains(ev.Signatures, signatureOf(p, false)))
+	return bySecret || byDKIM || s.second == "single"
+}
+
+// once says that a secret is there, and nothing else under its name.
+func once(found []attribution.Secret, want attribution.Secret) bool {
 	named := 0
-	for _, secret := range h.Secrets {
-		if secret.Name == lower(p.header) {
+	for _, secret := range found {
+		if secret.Name == want.Name {
 			named++
 		}
 	}
-	bySecret := (s.second == "secret" || s.second == "both") && slices.Contains(h.Secrets, secretOf(p, true)) && named == 1
-	byDKIM := (s.second == "dkim" || s.second == "both") && (slices.Contains(ev.Signatures, signatureOf(p, true)) || ev.From == domain(p.domain) && slices.Contains(ev.Signatures, signatureOf(p, false)))
-	return bySecret || byDKIM || s.second == "single"
+	return named == 1 && slices.Contains(found, want)
 }
 
 // contradicted says that evidence points to another organisation too: its secret
@@ -277,11 +352,15 @@ func contradicted(w world, p player, ev attribution.Evidence) bool {
 		if s.tenant && (s.second == "secret" || s.second == "both") && slices.Contains(ev.Header.Secrets, secretOf(other, true)) {
 			return true
 		}
-		if ev.Username == other.username {
+		switch {
+		case ev.Username == other.username,
+			s.google && slices.Contains(ev.Header.Secrets, googleSecretOf(other, true)),
+			s.certificate && ev.TLS && ev.ClientKey == keyOf(other),
+			s.address && ev.Peer == netip.MustParseAddr(other.server):
 			return true
 		}
 	}
-	if ev.Username == "" || ev.PeerName != attribution.PeerNameConfirmed {
+	if ev.PeerName != attribution.PeerNameConfirmed {
 		return false
 	}
 	return ev.Peer == netip.MustParseAddr(eop) && (ev.Header.TenantID.Value != p.tenant && ev.Header.TenantID.Count > 0 || ev.Header.Originator.Value != p.originer && ev.Header.Originator.Count > 0)
@@ -427,7 +506,15 @@ func addEvidence(t *rapid.T, ev *attribution.Evidence, p player) {
 			s.Value = value
 		}
 	}
-	switch rapid.IntRange(0, 4).Draw(t, "what") {
+	switch rapid.IntRange(0, 7).Draw(t, "what") {
+	case 5:
+		if !ev.ClientKey.Present {
+			ev.ClientKey = keyOf(p)
+		}
+	case 6:
+		ev.Header.Secrets = append(ev.Header.Secrets, googleSecretOf(p, true))
+	case 7:
+		ev.Signatures = append(ev.Signatures, googleSignatureOf(p))
 	case 0:
 		ev.Header.Secrets = append(ev.Header.Secrets, secretOf(p, true))
 	case 1:
@@ -488,6 +575,9 @@ var revocations = map[string]func(org.OrganisationEntry, attribution.Proof) org.
 			if e.Sources[i].From != nil {
 				e.Sources[i].From = []string{"*@renamed.test"}
 			}
+			if e.Sources[i].DKIM != nil {
+				e.Sources[i].DKIM = []org.IdentityEntry{{Domain: "renamed.test", Selectors: []string{"google"}}}
+			}
 		}
 		return e
 	},
@@ -495,13 +585,24 @@ var revocations = map[string]func(org.OrganisationEntry, attribution.Proof) org.
 		e.Sources = slices.DeleteFunc(slices.Clone(e.Sources), func(s org.SourceEntry) bool { return s.ID == p.Source() })
 		return e
 	},
-	"the tenant or user": func(e org.OrganisationEntry, p attribution.Proof) org.OrganisationEntry {
+	"what names the source": func(e org.OrganisationEntry, p attribution.Proof) org.OrganisationEntry {
 		e.Sources = slices.Clone(e.Sources)
 		for i := range e.Sources {
-			if s := &e.Sources[i]; s.ID == p.Source() && s.TenantIDs != nil {
+			s := &e.Sources[i]
+			if s.ID != p.Source() {
+				continue
+			}
+			switch s.Kind {
+			case "microsoft365":
 				s.TenantIDs = []string{"99999999-9999-4999-8999-999999999999"}
-			} else if s.ID == p.Source() {
+			case "credential":
 				s.Username = "renamed"
+			case "certificate":
+				s.SPKI = []string{spki("device")}
+			case "address":
+				s.Addresses = []string{"203.0.113.99/32"}
+			case "google": // what names it is a secret and a signature, which a proof does not keep
+				s.ID = "renamed"
 			}
 		}
 		return e
@@ -517,14 +618,14 @@ var revocations = map[string]func(org.OrganisationEntry, attribution.Proof) org.
 	},
 }
 
-var revocationNames = []string{"the organisation", "the domain", "the source", "the tenant or user", "what it may send as"}
+var revocationNames = []string{"the organisation", "the domain", "the source", "what names the source", "what it may send as"}
 
 // TestDomainThatDoesNotStandIsNeverSentFrom: only Verified lets mail pass.
 func TestDomainThatDoesNotStandIsNeverSentFrom(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := worlds().Draw(t, "world")
 		mine := rapid.SampledFrom(players).Draw(t, "who")
-		ev := rightEvidence(mine, rapid.SampledFrom([]string{"tenant", "hybrid", "credential"}).Draw(t, "way"))
+		ev := rightEvidence(mine, rapid.SampledFrom(ways).Draw(t, "way"))
 		proof, refusal := attribution.Attribute(w.dir, &ev, noon)
 		if refusal != nil {
 			return
@@ -542,7 +643,7 @@ func TestDomainThatDoesNotStandIsNeverSentFrom(t *testing.T) {
 func TestWarrantsSignAsTheOwnerOfFrom(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := worlds().Draw(t, "world")
-		ev := rightEvidence(rapid.SampledFrom(players).Draw(t, "sender"), rapid.SampledFrom([]string{"tenant", "hybrid", "credential"}).Draw(t, "way"))
+		ev := rightEvidence(rapid.SampledFrom(players).Draw(t, "sender"), rapid.SampledFrom(ways).Draw(t, "way"))
 		proof, refusal := attribution.Attribute(w.dir, &ev, noon)
 		if refusal != nil {
 			return
