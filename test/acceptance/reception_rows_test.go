@@ -1,7 +1,6 @@
 package acceptance
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -9,9 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pires/go-proxyproto"
-
-	"anechoic/lab"
 	"anechoic/ledger"
 	"anechoic/mail"
 )
@@ -35,45 +31,6 @@ func receptionRows() []row {
 			yes("dots and everything that only looks like an end", app().body(".\r\n..\r\n...\r\n. \r\n.x\r\n.\r\n MAIL FROM:<x@y>\r\nDATA\r\n.\r\n"), acmeTest, acmeTest),
 			yes("no line in the body", app().body(""), acmeTest, acmeTest),
 			does("commands before the 354", commandsBeforeData),
-		}},
-		{id: "A37", scenario: "BDAT tricks", variants: []variant{
-			does("BINARYMIME and what changes who the peer is are not offered", notOffered("BINARYMIME", "XCLIENT", "XFORWARD")),
-			bdat("BDAT 0 LAST twice", "BDAT 0 LAST\r\nBDAT 0 LAST\r\n", "550 FROM_NOT_SINGLE", "503 BAD_SEQUENCE"),
-			bdat("a bad size", "BDAT -1 LAST\r\n", "501 SYNTAX", "closed"),
-			bdat("no size", "BDAT\r\n", "501 SYNTAX", "closed"),
-			bdat("a size in hexadecimal", "BDAT 0x10 LAST\r\n", "501 SYNTAX", "closed"),
-			bdat("a huge size", "BDAT 99999999999999999999 LAST\r\n", "501 SYNTAX", "closed"),
-			bdat("a size that nobody has memory for", "BDAT 999999999999999999 LAST\r\n", "552 MESSAGE_TOO_BIG", "closed"),
-			bdat("another word than LAST", "BDAT 5 LASTX\r\nhello", "501 SYNTAX"),
-			bdat("bare LF", "BDAT 6 LAST\r\nhello\n", "521 BARE_NEWLINE", "closed"),
-			bdat("bare CR", "BDAT 8 LAST\r\nhel\rlo\r\n", "521 BARE_NEWLINE", "closed"),
-			bdat("NUL", "BDAT 8 LAST\r\nhel\x00lo\r\n", "521 BARE_NEWLINE", "closed"),
-			bdat("CR at the end of one chunk, something else at the start of the next", "BDAT 2\r\na\rBDAT 1 LAST\r\nb", "250 ", "521 BARE_NEWLINE", "closed"),
-			bdat("CR at the very end", "BDAT 2 LAST\r\na\r", "521 BARE_NEWLINE", "closed"),
-			bdat("DATA in the middle", chunk(smuggler)+"DATA\r\n", "250 ", "503 BAD_SEQUENCE"),
-			bdat("DATA in the middle, with the last chunk pipelined behind it", chunk(smuggler)+"DATA\r\nBDAT 0 LAST\r\n", "250 ", "503 BAD_SEQUENCE", "closed"),
-			bdat("RSET in the middle", chunk(smuggler)+"RSET\r\nBDAT 0 LAST\r\n", "250 ", "250 ", "503 BAD_SEQUENCE"),
-			bdat("MAIL in the middle", chunk(smuggler)+"MAIL FROM:<mallory@attack.com>\r\nRSET\r\n", "250 ", "503 BAD_SEQUENCE", "250 "),
-			bdat("RCPT in the middle", chunk(smuggler)+"RCPT TO:<other@mailbox.test>\r\nRSET\r\n", "250 ", "503 BAD_SEQUENCE", "250 "),
-			bdat("a transaction instead of a message", chunk(hidden)+"BDAT 0 LAST\r\n", "250 ", "550 HEADER_SYNTAX"),
-			bdat("a chunk over the limit: swallowed to its end", "BDAT 1048577 LAST\r\n"+strings.Repeat(strings.Repeat("y", 75)+"\r\n", 13618)[:1048577], "552 MESSAGE_TOO_BIG"),
-			bdat("chunks over the limit together", chunk(smuggler+"\r\n"+strings.Repeat(strings.Repeat("y", 75)+"\r\n", 13000))+chunk(strings.Repeat(strings.Repeat("y", 75)+"\r\n", 1000))+"BDAT 0 LAST\r\n", "250 ", "552 MESSAGE_TOO_BIG", "503 BAD_SEQUENCE"),
-			does("without a recipient: the chunk is no commands", bdatInVain),
-			does("sequences that only look like an end", smugglingInChunks),
-			does("cut off in a chunk", bdatCutOff),
-			yes("an end of data and a transaction inside", app().body("a\r\n.\r\n"+hidden+"QUIT\r\n").inChunks(1<<20), acmeTest, acmeTest),
-			yes("the same in chunks of one octet", app().body("a\r\n.\r\n"+hidden).inChunks(1), acmeTest, acmeTest),
-			yes("cut inside every CRLF", app().body("a\r\n.\r\n..\r\n.b\r\n").inChunks(7), acmeTest, acmeTest),
-			yes("mail of the tenant", mailFromMicrosoft(acme, "Ann <ann@acme.test>").inChunks(512), acmeTest, acmeTest),
-			no("a spoof by chunks", mail.TenantNotAuthorized, mailThrough(attacker, lab.BlindRelay, vps, "ceo@acme.test").inChunks(100)),
-			no("two From in two chunks", mail.FromNotSingle, app().topped("From: ann@acme.test").inChunks(21)),
-			does("BODY=BINARYMIME", func(t *testing.T, r *relay) {
-				c, _ := r.open(t, app())
-				if answer := c.cmd("MAIL FROM:<ann@acme.test> BODY=BINARYMIME"); answer.code != 555 || answer.reason != mail.ReasonSyntax {
-					t.Error(answer)
-				}
-			}),
-			yes("BDAT inside DATA is text", app().body("BDAT 0 LAST\r\n"), acmeTest, acmeTest),
 		}},
 		{id: "A38", scenario: "STARTTLS injection, AUTH in clear, downgrade", variants: []variant{
 			does("commands behind STARTTLS in one write", starttlsInjection),
@@ -204,67 +161,6 @@ func receptionRows() []row {
 				c.must(250, "MAIL FROM:<ann@acme.test> SIZE=1048576")
 			}),
 		}},
-		{id: "A63", scenario: "PROXY line from a client", variants: []variant{
-			does("on the plain port", proxyLineOnPlain),
-			does("on the plain port, behind EHLO", proxyLineLater),
-			does("on the plain port, version 2", proxyTwoOnPlain),
-			does("on the submission port", func(t *testing.T, r *relay) {
-				c := r.connect(t, submission).greeted()
-				if answer := c.cmd("PROXY TCP4 " + eop + " 192.0.2.25 40000 25"); answer.code != 500 {
-					t.Error(answer)
-				}
-				if answer := c.secured().cmd("MAIL FROM:<ann@acme.test>"); answer.reason != mail.ReasonAuthRequired {
-					t.Error(answer)
-				}
-			}),
-			does("on the TLS port", func(t *testing.T, r *relay) {
-				c := r.connectWithout(t, tlsPort)
-				c.write("PROXY TCP4 " + eop + " 192.0.2.25 40000 25\r\n")
-				if answer := c.reply(); answer.code != 521 || !c.gone() {
-					t.Error(answer)
-				}
-			}),
-			does("inside TLS", func(t *testing.T, r *relay) {
-				c := r.connect(t, tlsPort).greeted()
-				if answer := c.cmd("PROXY TCP4 " + eop + " 192.0.2.25 40000 25"); answer.code != 500 {
-					t.Error(answer)
-				}
-			}),
-			closes("none on the proxy port", "EHLO sender.test\r\n"),
-			closes("a broken one", "PROXY TCP4 40.107.1.10\r\n"),
-			closes("an address that is none", "PROXY TCP4 40.107.1.999 192.0.2.25 40000 25\r\n"),
-			closes("leading zeros", "PROXY TCP4 040.107.1.10 192.0.2.25 40000 25\r\n"),
-			closes("a family that is not the address's", "PROXY TCP4 2a01:111:f400::1 2001:db8::25 40000 25\r\n"),
-			closes("the unspecified address", "PROXY TCP4 0.0.0.0 192.0.2.25 40000 25\r\n"),
-			closes("without an end", "PROXY TCP4 "+strings.Repeat("1", 200)),
-			closes("version 2, cut short", "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x04abcd"),
-			closes("version 3", "\r\n\r\n\x00\r\nQUIT\n\x31\x11\x00\x0c"+strings.Repeat("\x01", 12)),
-			does("LOCAL is the balancer itself, which proves nothing", balancerItself(header(proxyproto.LOCAL))),
-			does("UNKNOWN is the balancer itself too", balancerItself("PROXY UNKNOWN\r\n")),
-			does("UNKNOWN with addresses", balancerItself("PROXY UNKNOWN "+eop+" 192.0.2.25 40000 25\r\n")),
-			does("a TLV that claims TLS and a name", proxyTLV),
-			does("from nobody's balancer", func(t *testing.T, r *relay) {
-				c := r.connectFrom(t, proxyPort, caller())
-				c.writeAnyway("PROXY TCP4 " + eop + " 192.0.2.25 40000 25\r\n")
-				if answer := c.reply(); !answer.closed && answer.code != 521 || !c.gone() {
-					t.Error(answer)
-				}
-			}),
-			does("a second line", func(t *testing.T, r *relay) {
-				c := r.as(t, vps)
-				c.write("PROXY TCP4 " + eop + " 192.0.2.25 40000 25\r\n")
-				c.greeted()
-				if answer := c.reply(); answer.code != 500 {
-					t.Error(answer)
-				}
-				c.secured()
-				c.must(250, "MAIL FROM:<ann@acme.test>")
-				if answer := c.cmd("RCPT TO:<victim@mailbox.test>"); answer.reason != mail.ReasonRelayDenied {
-					t.Error(answer)
-				}
-				r.peerWas(t, vps)
-			}),
-		}},
 	}
 }
 
@@ -284,88 +180,6 @@ func messages(depth int) letter {
 
 // hidden is a transaction that somebody hides in another's data.
 const hidden = "MAIL FROM:<evil@attack.com>\r\nRCPT TO:<victim@mailbox.test>\r\nDATA\r\nFrom: evil@attack.com\r\nMessage-ID: <smuggled@attack.com>\r\n\r\nsmuggled\r\n.\r\n"
-
-// notOffered looks at EHLO before and inside TLS.
-func notOffered(names ...string) func(t *testing.T, r *relay) {
-	return func(t *testing.T, r *relay) {
-		c := r.as(t, vps).greeted()
-		said := c.must(250, "EHLO sender.test").text
-		c.must(220, "STARTTLS")
-		c.handshake()
-		said += c.must(250, "EHLO sender.test").text
-		for _, name := range names {
-			if strings.Contains(strings.ToUpper(said), name) {
-				t.Errorf("%s is offered:\n%s", name, said)
-			}
-		}
-	}
-}
-
-// bdat sends octets behind RCPT in one write, and wants these replies ("250 ",
-// "503 BAD_SEQUENCE" or "closed"), in order. If the connection is not closed, a
-// next transaction begins as if nothing had been.
-func bdat(name, octets string, replies ...string) variant {
-	return does(name, func(t *testing.T, r *relay) {
-		c, _ := r.open(t, mailFromUser("app@attacker", "mallory@attack.com"))
-		c.must(250, "MAIL FROM:<mallory@attack.com>")
-		c.must(250, "RCPT TO:<victim@mailbox.test>")
-		go c.writeAnyway(octets)
-		for i, want := range replies {
-			answer := c.reply()
-			got := fmt.Sprintf("%d %s", answer.code, answer.reason)
-			if answer.closed {
-				got = "closed"
-			}
-			if got != want {
-				t.Fatalf("reply %d is %s, want %s", i+1, answer, want)
-			}
-			if answer.closed {
-				return
-			}
-		}
-		c.must(250, "MAIL FROM:<mallory@attack.com>")
-	})
-}
-
-// chunk is a BDAT that is not the last.
-func chunk(octets string) string { return fmt.Sprintf("BDAT %d\r\n%s", len(octets), octets) }
-
-// bdatInVain: a chunk behind refused recipients is taken octet by octet, and is
-// no commands.
-func bdatInVain(t *testing.T, r *relay) {
-	c := r.as(t, vps).greeted().secured()
-	c.write("MAIL FROM:<ann@acme.test>\r\nRCPT TO:<victim@mailbox.test>\r\n" + chunk(hidden) + "BDAT 0 LAST\r\nRSET\r\n")
-	for _, code := range []int{250, 550, 554, 503, 250} {
-		if answer := c.reply(); answer.code != code {
-			t.Fatalf("%s, want %d", answer, code)
-		}
-	}
-	nothingSmuggled(t, r)
-}
-
-// smugglingInChunks: bare CR, LF and NUL are refused in chunks as in DATA.
-func smugglingInChunks(t *testing.T, r *relay) {
-	for _, seq := range readEndings(t) {
-		c, _ := r.open(t, mailFromUser("app@attacker", "mallory@attack.com"))
-		c.must(250, "MAIL FROM:<mallory@attack.com>")
-		c.must(250, "RCPT TO:<victim@mailbox.test>")
-		data := smuggler + seq + hidden
-		smuggle(t, c, fmt.Sprintf("BDAT %d LAST\r\n%s", len(data), data))
-	}
-	nothingSmuggled(t, r)
-}
-
-// bdatCutOff: a message that ends with the connection is none.
-func bdatCutOff(t *testing.T, r *relay) {
-	for _, cut := range []string{chunk(smuggler + "\r\n"), "BDAT 1000 LAST\r\n" + smuggler + "\r\n"} {
-		c, _ := r.open(t, mailFromUser("app@attacker", "mallory@attack.com"))
-		c.must(250, "MAIL FROM:<mallory@attack.com>")
-		c.must(250, "RCPT TO:<victim@mailbox.test>")
-		c.write(cut)
-		c.conn.Close()
-	}
-	nothingSmuggled(t, r)
-}
 
 // endings is the format of end-of-data.dev.json.
 type endings struct {
@@ -662,135 +476,4 @@ func badPath(t *testing.T, r *relay, verb, path string, codes []int) {
 	c.must(250, "RSET")
 	c.must(250, "MAIL FROM:<ann@acme.test>")
 	c.must(250, "RCPT TO:<victim@mailbox.test>")
-}
-
-// proxyLineOnPlain: the line is an unknown command, and the peer stays who it is.
-func proxyLineOnPlain(t *testing.T, r *relay) {
-	c := r.connect(t, plainPort)
-	c.write("PROXY TCP4 " + eop + " 192.0.2.25 40000 25\r\n")
-	c.greeted()
-	if answer := c.reply(); answer.code != 500 || answer.reason != mail.ReasonSyntax {
-		t.Error(answer)
-	}
-	deniedAs(t, r, c)
-}
-
-func proxyLineLater(t *testing.T, r *relay) {
-	c := r.connect(t, plainPort).greeted()
-	c.must(250, "EHLO sender.test")
-	if answer := c.cmd("PROXY TCP4 " + eop + " 192.0.2.25 40000 25"); answer.code != 500 {
-		t.Error(answer)
-	}
-	deniedAs(t, r, c)
-}
-
-// deniedAs: a peer that tried to be another is refused as who it is.
-func deniedAs(t *testing.T, r *relay, c *client) {
-	t.Helper()
-	c.secured()
-	c.must(250, "MAIL FROM:<ann@acme.test>")
-	if answer := c.cmd("RCPT TO:<victim@mailbox.test>"); answer.code != 550 || answer.reason != mail.ReasonRelayDenied {
-		t.Error(answer)
-	}
-	r.peerWas(t, c.conn.LocalAddr().(*net.TCPAddr).IP.String())
-}
-
-// peerWas looks into the ledger for who was refused last.
-func (r *relay) peerWas(t *testing.T, want string) {
-	t.Helper()
-	r.acceptedAndDelivered(t, mailFromUser("app@globex", "marker@globex.test"))
-	var last ledger.Fact
-	for _, facts := range r.facts(t, url.Values{"reason": {string(mail.ReasonRelayDenied)}}) {
-		for _, f := range facts {
-			if f.Offset >= last.Offset {
-				last = f
-			}
-		}
-	}
-	if last.Peer.String() != want {
-		t.Errorf("the ledger says that %s was refused, not %s", last.Peer, want)
-	}
-}
-
-// header is a PROXY header of version 2 that claims a provider's address.
-func header(command proxyproto.ProtocolVersionAndCommand, tlvs ...proxyproto.TLV) string {
-	h := &proxyproto.Header{
-		Version: 2, Command: command, TransportProtocol: proxyproto.TCPv4,
-		SourceAddr:      &net.TCPAddr{IP: net.ParseIP(eop), Port: 40000},
-		DestinationAddr: &net.TCPAddr{IP: net.ParseIP("192.0.2.25"), Port: 25},
-	}
-	if err := h.SetTLVs(tlvs); err != nil {
-		panic(err)
-	}
-	var b bytes.Buffer
-	if _, err := h.WriteTo(&b); err != nil {
-		panic(err)
-	}
-	return b.String()
-}
-
-func proxyTwoOnPlain(t *testing.T, r *relay) {
-	c := r.connect(t, plainPort)
-	c.write(header(proxyproto.PROXY))
-	c.greeted()
-	for {
-		answer := c.reply()
-		if answer.closed {
-			return // not one command of it was taken, and the connection ended
-		}
-		if answer.code < 500 {
-			t.Fatal(answer)
-		}
-	}
-}
-
-// closes: what is no PROXY header ends the connection on the proxy port.
-func closes(name, octets string) variant {
-	return does(name, func(t *testing.T, r *relay) {
-		c := r.connect(t, proxyPort)
-		c.write(octets)
-		if tcp, ok := c.conn.(*net.TCPConn); ok {
-			_ = tcp.CloseWrite() // nothing more will come
-		}
-		if answer := c.reply(); !answer.closed && answer.code != 521 {
-			t.Error(answer)
-		}
-		if answer := c.reply(); !answer.closed {
-			t.Errorf("the connection goes on: %s", answer)
-		}
-	})
-}
-
-// balancerItself: who speaks for himself proves nothing, not even with a
-// password.
-func balancerItself(octets string) func(t *testing.T, r *relay) {
-	return func(t *testing.T, r *relay) {
-		for _, user := range []string{"", "app@acme"} {
-			c := r.connect(t, proxyPort)
-			c.write(octets)
-			c.greeted().secured()
-			if user != "" {
-				c.login(user)
-			}
-			c.must(250, "MAIL FROM:<ann@acme.test>")
-			if answer := c.cmd("RCPT TO:<victim@mailbox.test>"); answer.code != 550 || answer.reason != mail.ReasonRelayDenied {
-				t.Errorf("%q: %s", user, answer)
-			}
-		}
-	}
-}
-
-// proxyTLV: what a TLV says of TLS and names is nobody's proof; the address
-// counts, and TLS is still wanted.
-func proxyTLV(t *testing.T, r *relay) {
-	ssl := proxyproto.TLV{Type: proxyproto.PP2_TYPE_SSL, Value: []byte{0x07, 0, 0, 0, 0}}
-	name := proxyproto.TLV{Type: proxyproto.PP2_TYPE_AUTHORITY, Value: []byte("acme.test")}
-	c := r.connect(t, proxyPort)
-	c.write(header(proxyproto.PROXY, ssl, name))
-	c.greeted()
-	c.must(250, "EHLO sender.test")
-	c.must(250, "MAIL FROM:<ann@acme.test>")
-	if answer := c.cmd("RCPT TO:<victim@mailbox.test>"); answer.code != 530 || answer.reason != mail.ReasonTLSRequired {
-		t.Error(answer)
-	}
 }
