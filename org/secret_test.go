@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The secrets and hashes of the example registry that every version must load.
@@ -108,6 +109,32 @@ func TestNameForASecretHeaderIsOneThatLoads(t *testing.T) {
 	} {
 		if got := SecretHeaderName(id); got != want || badSecretName(got) != "" {
 			t.Errorf("%q gets %q, want %q", id, got, want)
+		}
+	}
+}
+
+func TestASecretInTheWrongPlaceIsNotRepeated(t *testing.T) {
+	secret := NewSecret()
+	text := `
+[[organisation]]
+id = "acme"
+name = "Acme"
+security_contact = "security@acme.test"
+  [[organisation.source]]
+  id = "m365"
+  kind = "microsoft365"
+  tenant_ids = ["11111111-1111-4111-8111-111111111111"]
+  originator_orgs = ["acme.test"]
+  secret_header = { name = "X-Key: ` + secret + `", sha256 = ["` + secret + `"] }
+`
+	registry, _ := ParseRegistry("registry.toml", []byte(text))
+	_, problems, _ := Build(registry, Providers{}, nil, 1, time.Now())
+	if len(problems) < 2 {
+		t.Fatalf("only %v is wrong", problems)
+	}
+	for _, p := range problems {
+		if strings.Contains(p.String(), secret) {
+			t.Errorf("the secret stands in %q", p)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -440,7 +441,11 @@ func (b *builder) secretHeader(s *Source, where string, e *SecretHeaderEntry) {
 		return
 	}
 	if why := badSecretName(e.Name); why != "" {
-		b.refuse(where+".name", "a name of its own, for example X-Acme-Relay-Key", "%q %s", e.Name, why)
+		name := strconv.Quote(e.Name)
+		if strings.Contains(strings.ToLower(e.Name), secretPrefix) { // somebody wrote the secret itself: it is not repeated
+			name = "the name"
+		}
+		b.refuse(where+".name", "a name of its own, for example X-Acme-Relay-Key", "%s %s", name, why)
 	}
 	if len(e.SHA256) == 0 {
 		b.refuse(where+".sha256", "make a secret with `anechoic source secret new`", "no secret's hash")
