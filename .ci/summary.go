@@ -41,6 +41,9 @@ func main() {
 				if e.Action == "build-output" || e.Test == "" && (strings.HasPrefix(e.Output, "ok") || strings.HasPrefix(e.Output, "FAIL")) {
 					fmt.Print(e.Output)
 				}
+				if strings.Contains(e.Output, "acceptance matrix:") || strings.Contains(e.Output, " kills, ") {
+					fmt.Print(e.Output)
+				}
 				if b := output[key]; b.Len() < 20_000 {
 					b.WriteString(e.Output)
 				}
