@@ -64,6 +64,7 @@ type App struct {
 	seen       *seen.Table
 	orgs       orgRecords
 	tls        *certificate
+	intake     *intake
 	server     *smtpd.Server
 	dispatcher *delivery.Dispatcher
 	control    *http.Server
@@ -203,6 +204,7 @@ func (a *App) makeServer() error {
 		resolver: a.resolver, passwords: newCredentials(), signer: a.signer, queue: a.queue, recorder: a.recorder, metrics: a.metrics,
 		seen: a.seen, log: a.log,
 	}
+	a.intake = in
 	c := a.config.SMTP
 	a.server = &smtpd.Server{
 		Hostname: in.hostname, Handler: in, Authenticate: in.authenticate, CertificateSource: in.hasCertificate, TLS: a.tls.config(c.ClientCertificates == config.CertificatesRequest),

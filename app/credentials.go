@@ -97,7 +97,7 @@ func (c *credentials) check(ctx context.Context, dir *org.Directory, username, p
 		c.fail(who, now)
 		return mail.AuthFailed.Because("wrong user name or password")
 	}
-	if len(source.Addresses) > 0 && !containsAddr(source.Addresses, peer) {
+	if len(source.Addresses) > 0 && !org.Within(peer, source.Addresses) {
 		return mail.AuthFailed.Because("source %s is not for address %s", source.ID, peer)
 	}
 	return nil
@@ -206,13 +206,4 @@ func (c *credentials) fail(who attempt, now time.Time) {
 	}
 	f.count++
 	c.failures[who] = f
-}
-
-func containsAddr(prefixes []netip.Prefix, a netip.Addr) bool {
-	for _, p := range prefixes {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
 }

@@ -62,8 +62,7 @@ func (a *App) Release(ctx context.Context, id mail.ID, dryRun bool) (*mail.Refus
 		return nil, fmt.Errorf("release %s: %w", id, err)
 	}
 	defer body.Close()
-	in := a.server.Handler.(*intake)
-	signatures, refusal := in.sign(ctx, t.warrant, t.dir, t.header, hashes, now)
+	signatures, refusal := a.intake.sign(ctx, t.warrant, t.dir, t.header, hashes, now)
 	if refusal != nil {
 		return refusal, nil
 	}
@@ -94,8 +93,7 @@ func (a *App) try(ctx context.Context, id mail.ID, now time.Time) (t trial, refu
 	if t.proof.Organisation() != t.detained.Organisation {
 		return t, mail.AttributionConflict.Because("it was detained for %s, and its evidence points to %s now", t.detained.Organisation, t.proof.Organisation()), nil
 	}
-	in := a.server.Handler.(*intake)
-	t.warrant, refusal = policy.Permit(t.dir, t.proof, messageOf(t.detained.Envelope.From, t.header, t.originators), in.standing(ctx, now))
+	t.warrant, refusal = policy.Permit(t.dir, t.proof, messageOf(t.detained.Envelope.From, t.header, t.originators), a.intake.standing(ctx, now))
 	return t, refusal, nil
 }
 

@@ -104,8 +104,7 @@ func (a *App) askAgain(ctx context.Context, lease *custody.Lease, content custod
 	if refusal != nil {
 		return refusal
 	}
-	in := a.server.Handler.(*intake)
-	_, refusal = policy.Permit(dir, proven.Proof(), messageOf(lease.Message.Envelope.From, header, originators), in.standing(ctx, now))
+	_, refusal = policy.Permit(dir, proven.Proof(), messageOf(lease.Message.Envelope.From, header, originators), a.intake.standing(ctx, now))
 	return refusal
 }
 

@@ -183,13 +183,14 @@ type Provider struct {
 // counted. IPv4-mapped addresses are read as IPv4.
 func (p Provider) Contains(a netip.Addr) bool {
 	a = a.Unmap()
-	return !p.Excludes(a) && within(a, p.Ranges)
+	return !p.Excludes(a) && Within(a, p.Ranges)
 }
 
 // Excludes says that a belongs to the pool the provider does not vouch for.
-func (p Provider) Excludes(a netip.Addr) bool { return within(a.Unmap(), p.Exclude) }
+func (p Provider) Excludes(a netip.Addr) bool { return Within(a.Unmap(), p.Exclude) }
 
-func within(a netip.Addr, prefixes []netip.Prefix) bool {
+// Within says that an address lies in one of several prefixes.
+func Within(a netip.Addr, prefixes []netip.Prefix) bool {
 	for _, p := range prefixes {
 		if p.Contains(a) {
 			return true

@@ -91,7 +91,7 @@ func claimByCredential(dir *org.Directory, ev *Evidence) (claim, *mail.Refusal) 
 	switch {
 	case !ok || !ev.TLS:
 		return claim{}, mail.RelayDenied.Because("the credential is no longer one of this relay's")
-	case len(s.Addresses) > 0 && !inAny(ev.Peer, s.Addresses):
+	case len(s.Addresses) > 0 && !org.Within(ev.Peer, s.Addresses):
 		return claim{}, mail.SourceNotAllowed.Because("credential source %s is not for address %s", s.ID, ev.Peer)
 	}
 	return claim{source: s, methods: ByCredential}, nil

@@ -41,7 +41,7 @@ func hybridOrigin(dir *org.Directory, s *org.Source, tenant string, e *HeaderEvi
 		return Forwarded, nil
 	case dir.IsEgress(ip):
 		return Forwarded, mail.OwnEcho.Because("connecting address %s is our own egress", ip)
-	case !inAny(ip, s.HybridAddresses):
+	case !org.Within(ip, s.HybridAddresses):
 		return Forwarded, mail.HybridSourceUnknown.Because("connecting address %s is not in hybrid_addresses of source %s", ip, s.ID)
 	case e.Resent || e.XForwarded || e.DeliveredTo || e.ListID || e.Looped:
 		return Forwarded, nil
@@ -102,7 +102,7 @@ func enteredFromOutside(hops []Hop, s *org.Source, own netip.Addr) bool {
 		if !h.Over {
 			continue
 		}
-		if !h.From.IsValid() || !h.From.IsLoopback() && h.From != own && !inAny(h.From, s.Internal) && !isServer(s, h.From) {
+		if !h.From.IsValid() || !h.From.IsLoopback() && h.From != own && !org.Within(h.From, s.Internal) && !isServer(s, h.From) {
 			return true
 		}
 	}
@@ -111,7 +111,7 @@ func enteredFromOutside(hops []Hop, s *org.Source, own netip.Addr) bool {
 
 // isServer says that an address is one of an address source's servers.
 func isServer(s *org.Source, a netip.Addr) bool {
-	return s.Kind == org.Address && inAny(a, s.Addresses)
+	return s.Kind == org.Address && org.Within(a, s.Addresses)
 }
 
 // maxApplicationHops is how many Received fields an application that writes its
@@ -130,13 +130,4 @@ func ownOrigin(s *org.Source, peer netip.Addr, e *HeaderEvidence) Origin {
 		return Forwarded
 	}
 	return Hosted
-}
-
-func inAny(a netip.Addr, prefixes []netip.Prefix) bool {
-	for _, p := range prefixes {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
 }
