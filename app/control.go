@@ -13,6 +13,7 @@ import (
 	"anechoic/control/api"
 	"anechoic/control/metrics"
 	"anechoic/org"
+	"anechoic/relay/signing"
 )
 
 // makeControl makes the control API and the operations pages.
@@ -62,6 +63,7 @@ func (a *App) node() api.Node {
 		Version: a.options.Version, PID: os.Getpid(), Started: a.started, Hostname: a.config.Hostname.String(),
 		DataDir: a.config.DataDir, Files: []string{a.options.ConfigFile, a.config.Registry}, Draining: a.draining.Load(),
 	}
+	n.RSA, _ = signing.RSA()
 	add := func(name string, addresses ...string) {
 		for _, address := range addresses {
 			n.Listeners = append(n.Listeners, api.Listener{Name: name, Address: address})

@@ -20,6 +20,9 @@ func (a *App) openKeys() (err error) {
 		return err
 	}
 	a.onStop("keys", func(context.Context) error { return a.keys.Close() })
+	if name, err := signing.RSA(); err != nil {
+		a.log.Warn("RSA signatures are not made by the library this program was built for", "made_by", name, "error", err)
+	}
 	a.signer = &signing.Signer{Keys: a.keys, Lives: a.lives, Resolver: a.resolver}
 	return a.keys.Follow(a.lives)
 }

@@ -26,6 +26,7 @@ type Node struct {
 	Files     []string   `json:"config_files"` // configuration and registry
 	Listeners []Listener `json:"listeners"`
 	Draining  bool       `json:"draining"`
+	RSA       string     `json:"rsa"` // what makes RSA signatures: "Go", or a library and its version
 }
 
 // Listener is one address the relay answers on.

@@ -41,18 +41,23 @@ type key struct {
 	public  crypto.PublicKey
 	file    string // the key file it came from; empty: sealed in the data directory
 	private func(digest []byte, opts crypto.SignerOpts) ([]byte, error)
+	fast    *fastKey    // nil: private alone
 	tried   atomic.Bool // its first signature was verified
 }
 
 // newKey closes over a private key.
 func newKey(private crypto.Signer, file string) *key {
-	return &key{
+	k := &key{
 		public: private.Public(),
 		file:   file,
 		private: func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 			return private.Sign(rand.Reader, digest, opts)
 		},
 	}
+	if private, ok := private.(*rsa.PrivateKey); ok {
+		k.fast = fastKeyOf(private)
+	}
+	return k
 }
 
 // sign signs a SHA-256 digest the way DKIM does (RFC 6376 section 3.3.1, RFC 8463
@@ -61,6 +66,9 @@ func newKey(private crypto.Signer, file string) *key {
 func (k *key) sign(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	if err := dkimUse(k.public, digest, opts); err != nil {
 		return nil, err
+	}
+	if sig, ok := k.fast.try(digest); ok {
+		return sig, nil
 	}
 	sig, err := k.private(digest, opts)
 	if err != nil || k.tried.Load() {

@@ -77,7 +77,7 @@ func TestEveryFigureHasItsConditions(t *testing.T) {
 	g := &ground{}
 	r := Report{Date: time.Unix(0, 0).UTC(), Machine: "a machine", Rounds: 1, Seconds: 12, Left: "something was left out",
 		Loads: []Comparison{{Load: Load{KiB: 20, Connections: 100}}}}
-	r.Loads[0].add(ourselves(g), Measurement{Delivered: 900, CPU: 2, Valid: 9, Sampled: 9})
+	r.Loads[0].add(pureGo(g), Measurement{Delivered: 900, CPU: 2, Valid: 9, Sampled: 9})
 	r.Loads[0].add(postfix(g), Measurement{Delivered: 300, CPU: 6})
 	r.settle()
 	var b bytes.Buffer

@@ -41,8 +41,8 @@ const (
 
 var credentialOverTLS = []string{"-starttls", "-auth", username + ":" + password}
 
-// ourselves is this project's relay: `anechoic serve`, as it is shipped.
-func ourselves(g *ground) contender {
+// pureGo is this project's relay: `anechoic serve`, as `go build` makes it.
+func pureGo(g *ground) contender {
 	return contender{
 		name: "Anechoic", load: credentialOverTLS,
 		terms: Terms{
@@ -55,11 +55,20 @@ func ourselves(g *ground) contender {
 	}
 }
 
+// withLibcrypto is the relay built with the tag libcrypto, as packages have it.
+func withLibcrypto(g *ground) contender {
+	c := pureGo(g)
+	c.name, c.terms.Signer = "Anechoic with libcrypto", "libcrypto.so.3, no cgo"
+	c.start = func(ctx context.Context) (running, error) {
+		return startRelay(ctx, g, g.path("anechoic-libcrypto"), "serve", "--config")
+	}
+	return c
+}
+
 // withoutTLS is the same relay and the same configuration: the generator's address
 // is the proof, and nothing is encrypted, as it is with the peer.
-func withoutTLS(g *ground) contender {
-	c := ourselves(g)
-	c.name, c.load = "Anechoic without TLS", nil
+func withoutTLS(c contender) contender {
+	c.name, c.load = c.name+", without TLS", nil
 	c.terms.Source = "address, without TLS"
 	return c
 }

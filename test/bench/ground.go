@@ -63,11 +63,14 @@ func prepare(ctx context.Context, errs io.Writer) (g *ground, err error) {
 		return g, err
 	}
 	g.say("building the relay and the generator")
-	for _, build := range []struct{ dir, name, pkg string }{
-		{g.root, "anechoic", "./cmd/anechoic"},
-		{filepath.Join(g.peers, "mailbench"), "mailbench", "."},
+	for _, build := range []struct{ dir, name, tags, pkg string }{
+		{g.root, "anechoic", "", "./cmd/anechoic"},
+		{g.root, "anechoic-libcrypto", "libcrypto", "./cmd/anechoic"},
+		{filepath.Join(g.peers, "mailbench"), "mailbench", "", "."},
 	} {
-		if err := command(ctx, build.dir, "go", "build", "-o", g.path(build.name), build.pkg).run(); err != nil {
+		c := command(ctx, build.dir, "go", "build", "-tags", build.tags, "-o", g.path(build.name), build.pkg)
+		c.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if err := c.run(); err != nil {
 			return g, err
 		}
 	}

@@ -131,7 +131,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) (err error) {
 // medians and ratios.
 func compare(ctx context.Context, g *ground, o options, out io.Writer) error {
 	report := Report{Date: time.Now().UTC().Truncate(time.Second), Machine: machine(), Rounds: o.rounds, Seconds: o.seconds}
-	contenders := []contender{ourselves(g), withoutTLS(g)}
+	contenders := []contender{withLibcrypto(g), withoutTLS(withLibcrypto(g)), pureGo(g), withoutTLS(pureGo(g))}
 	if !o.alone {
 		if missing := postfixMissing(); missing != "" {
 			report.Left = "Postfix with OpenDKIM was left out: " + missing

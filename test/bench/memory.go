@@ -23,7 +23,7 @@ const (
 // memory measures a thousand connections twice: most of them idle inside TLS
 // after AUTH, and all of them sending.
 func memory(ctx context.Context, g *ground, o options, out io.Writer) error {
-	c := ourselves(g)
+	c := pureGo(g)
 	fmt.Fprintf(out, "%s. %s, %s.\n\n| KiB | connections | of them sending | peak PSS MiB | delivered/s while submitting | lost | refused or failed |\n|--:|--:|--:|--:|--:|--:|--:|\n",
 		machine(), c.name, c.terms.Source)
 	for _, active := range []int{memoryActive, memoryConnections} {

@@ -64,7 +64,7 @@ func profile(ctx context.Context, g *ground, o options, out io.Writer) (err erro
 		return err
 	}
 	file := filepath.Join(dir, "cpu.pprof")
-	c := ourselves(g)
+	c := pureGo(g)
 	c.start = func(ctx context.Context) (running, error) { return startRelay(ctx, g, self, "relay", file) }
 	load := loads(o)[0]
 	m, err := measure(ctx, g, c, load)
