@@ -32,6 +32,9 @@ type Options struct {
 	Timeout time.Duration // of one look-up with all it takes; zero: 5 s
 	TrustAD bool          // pass on the AD bit: the servers validate, and nobody stands between
 	Entries int           // answers kept at most; zero: 10,000
+
+	// TrustLoopback is TrustAD if every server is on loopback.
+	TrustLoopback bool
 }
 
 // Validate gives every problem of the options.
@@ -100,7 +103,7 @@ func New(o Options) (*Client, error) {
 	if len(servers) == 0 {
 		return nil, fmt.Errorf("dns: no servers are configured, and %s names none", resolvConf)
 	}
-	c := &Client{servers: servers, timeout: o.Timeout, trustAD: o.TrustAD, flights: make(map[question]*flight)}
+	c := &Client{servers: servers, timeout: o.Timeout, trustAD: o.TrustAD || o.TrustLoopback && onLoopback(servers), flights: make(map[question]*flight)}
 	if c.timeout == 0 {
 		c.timeout = defaultTimeout
 	}

@@ -54,6 +54,7 @@ func validHelo(name string) bool {
 type offers struct {
 	extended bool // EHLO: parameters may be used at all
 	auth     bool // AUTH= may be used (RFC 4954 section 5)
+	secure   bool // REQUIRETLS may be used: the session has TLS (RFC 8689 section 2)
 	utf8     bool // the transaction has SMTPUTF8 (RFC 6531)
 }
 
@@ -94,6 +95,12 @@ func mailParameter(e *mail.Envelope, size *int64, o offers, name, value string) 
 		good = e.EightBit || v == "7BIT"
 	case "SMTPUTF8": // RFC 6531 section 3.1: without a value
 		e.UTF8 = true
+		good = value == ""
+	case "REQUIRETLS": // RFC 8689 section 2: without a value
+		if !o.secure {
+			return mail.ParameterUnknown
+		}
+		e.RequireTLS = true
 		good = value == ""
 	case "RET":
 		e.Ret = strings.ToUpper(value)

@@ -28,6 +28,9 @@ func (c *conn) extensions() []string {
 	if c.server.tls != nil && c.session.TLS == nil {
 		list = append(list, "STARTTLS") // RFC 3207
 	}
+	if c.session.TLS != nil {
+		list = append(list, "REQUIRETLS") // RFC 8689 section 2: inside TLS only
+	}
 	if c.authOffered() {
 		list = append(list, "AUTH PLAIN LOGIN") // RFC 4954
 	}
@@ -46,7 +49,7 @@ func (c *conn) mail(ctx context.Context, args string) bool {
 		c.mailRefused = true
 		return c.refuse(r)
 	}
-	envelope, size, r := parseMail(args, offers{extended: c.session.EHLO, auth: c.authOffered()})
+	envelope, size, r := parseMail(args, offers{extended: c.session.EHLO, auth: c.authOffered(), secure: c.session.TLS != nil})
 	if r == nil && size > c.maxMessage() {
 		r = mail.MessageTooBig.Because("SIZE=%d", size)
 	}
