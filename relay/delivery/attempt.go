@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"anechoic/mail"
+	"anechoic/relay/custody"
 )
 
 // Transport makes one attempt: it takes a message to one of the hosts of a route
@@ -22,11 +23,13 @@ type Transport interface {
 // Attempt is one message on its way to recipients that share a route.
 type Attempt struct {
 	ID         mail.ID
+	Message    *custody.Message // whose it is; must not be changed
 	Route      Route
 	Envelope   mail.Envelope // its recipients are those of this attempt
 	Size       int64         // octets of header and body
 	Content    Content
-	RequireTLS bool // never in the clear and never to an unverified host, whatever the transport's own rule
+	Egress     string // the pool it leaves from; empty: the default
+	RequireTLS bool   // never in the clear and never to an unverified host, whatever the transport's own rule
 }
 
 // Content is the octets to be sent, as custody.Content has them. It can be read
@@ -63,7 +66,10 @@ type Result struct {
 	Said     bool   // Reply is the host's, word for word
 	Host     string // name of the host that was reached; empty if none was
 	Server   netip.AddrPort
-	TLS      string // "TLS1.3 TLS_AES_128_GCM_SHA256 verified"; empty: in the clear
+	TLS      string      // "TLS1.3 TLS_AES_128_GCM_SHA256 verified"; empty: in the clear
+	Egress   netip.Addr  // the address it was tried from; zero: not known
+	Reason   mail.Reason // why nobody was asked, where there is one
+	Relayed  bool        // Delivered to a host without DSN: nobody will tell the sender of the rest (RFC 3461 section 5.2.2)
 }
 
 // Where is the host as log and ledger have it: "mx.example[192.0.2.1]:25".
@@ -105,8 +111,9 @@ type Host struct {
 // Route is where mail for a domain goes: hosts in the order in which they are
 // tried. Site is what domains of one operator share; concurrency is bounded by it.
 type Route struct {
-	Site  string
-	Hosts []Host
+	Site   string
+	Hosts  []Host
+	Chosen bool // a person named the host, not the domain's DNS
 }
 
 // TLSPolicy says what a connection must be before a message is sent on it.

@@ -13,11 +13,13 @@ import (
 	"anechoic/relay/custody"
 )
 
-// bounces makes the station tell senders, and lists what it told.
+// bounces makes the station tell senders, and lists of which failures.
 func (s *station) bounces() *[]Failure {
 	told := &[]Failure{}
 	s.Notice = func(ctx context.Context, b Bounce) ([]custody.Submission, error) {
-		*told = append(*told, b.Failures...)
+		if b.Kind == NoticeFailed {
+			*told = append(*told, b.Failures...)
+		}
 		warrant, err := custody.NewNotice(b.Lease.ID, "acme")
 		return []custody.Submission{{
 			ID: mail.NewID(b.Now), Warrant: warrant, Envelope: mail.Envelope{Recipients: []mail.Recipient{{Address: b.Lease.Message.Envelope.From}}},

@@ -25,6 +25,7 @@ type fault struct {
 	tls      bool  // the TLS handshake failed
 	lost     bool  // the connection was found dead or ended, with 421 or without a word
 	unworthy bool  // the host does not take mail at all (RFC 7504)
+	noChunks bool  // it offers CHUNKING and does not know BDAT
 }
 
 func (f *fault) Error() string {
@@ -56,10 +57,12 @@ func describe(err error) string {
 
 // extensions is what a server offered in its answer to EHLO.
 type extensions struct {
-	pipelining, eightBit, startTLS, dsn, utf8 bool
+	pipelining, eightBit, startTLS, dsn, utf8, chunking, requireTLS bool
 
 	size int64 // the largest message it takes; 0: it does not say
 	has  bool  // SIZE was offered
+
+	mailMax, rcptMax, rcptDomainMax int // LIMITS; 0: it does not say
 }
 
 // client is one connection to one server, after its greeting. It is used by one
@@ -72,43 +75,68 @@ type client struct {
 	host     string // its name
 	server   netip.AddrPort
 	ext      extensions
+	security Security
 	tls      string // as Result.TLS
+	tlsError error  // what spoke against TLS, also where it decided nothing
+	known    bool   // EHLO was answered
 	messages int    // transactions begun
+	chunked  bool   // a chunk was taken on it
+	since    time.Time
+	egress   netip.Addr // where it leaves from; zero: not known
+
+	site string
+	left func(site string) // called once when it is closed; nil: nobody counts
+}
+
+// close ends the connection without a word. What comes of it is of no interest:
+// it failed already, or nothing depends on how it ends.
+func (c *client) close() {
+	c.conn.Close()
+	if c.left != nil {
+		c.left(c.site)
+		c.left = nil
+	}
 }
 
 // hello is how a client introduces itself and what it wants of TLS.
 type hello struct {
-	helo   string
-	name   string      // of the host, for SNI and its certificate
-	tls    *tls.Config // base; nil: never ask for TLS
-	verify bool        // the certificate must be valid for name
-	roots  *x509.CertPool
+	helo     string
+	tls      *tls.Config // base; nil: never ask for TLS
+	security Security
+	roots    *x509.CertPool
 }
 
 // newClient takes a fresh connection.
 func newClient(conn net.Conn, name string, addr netip.AddrPort, t Timeouts) *client {
-	return &client{conn: conn, replies: newReplyReader(conn), timeouts: t, host: name, server: addr}
+	return &client{conn: conn, replies: newReplyReader(conn), timeouts: t, host: name, server: addr, since: time.Now()}
 }
 
 // open brings the connection to where MAIL can be sent: greeting, EHLO,
 // STARTTLS where offered, EHLO again.
 func (c *client) open(ctx context.Context, h hello) *fault {
+	c.security = h.security
 	if f := c.greeting(); f != nil {
 		return f
 	}
 	if f := c.hello(h.helo); f != nil {
 		return f
 	}
+	c.known = true
 	if h.tls == nil {
 		return nil
 	}
-	if c.ext.startTLS {
+	start, err := h.security.Start(c.ext.startTLS)
+	if err != nil {
+		c.tlsError = err
+		return &fault{stage: "STARTTLS", err: err}
+	}
+	if start {
 		if f := c.startTLS(ctx, h); f != nil {
 			return f
 		}
 	}
-	if h.verify && c.tls == "" {
-		return &fault{stage: "STARTTLS", err: errors.New("TLS is required and the server does not offer it")}
+	if err := h.security.Mail(c.ext.requireTLS); err != nil {
+		return &fault{stage: "EHLO", err: err}
 	}
 	return nil
 }
@@ -160,6 +188,12 @@ func parseExtensions(text []byte) (e extensions) {
 			e.dsn = true
 		case "SMTPUTF8":
 			e.utf8 = true
+		case "CHUNKING":
+			e.chunking = true
+		case "REQUIRETLS":
+			e.requireTLS = true
+		case "LIMITS":
+			e.readLimits(argument)
 		case "SIZE": // RFC 1870 section 4: no number, or zero: no fixed limit
 			e.has = true
 			if n, err := strconv.ParseInt(strings.TrimSpace(argument), 10, 64); err == nil && n > 0 {
@@ -170,61 +204,60 @@ func parseExtensions(text []byte) (e extensions) {
 	return e
 }
 
-// startTLS changes to TLS and says EHLO again (RFC 3207 section 4.2). Without
-// verify a server that refuses the command keeps the connection in the clear.
-// Octets that came in the clear after the reply would be taken for the first of
-// the protected channel, so they end the connection.
+// readLimits reads the limits a server announces (RFC 9422 section 4). What is
+// not known, or no number of the form of section 3, is no limit.
+func (e *extensions) readLimits(text string) {
+	for word := range strings.FieldsSeq(text) {
+		name, value, _ := strings.Cut(word, "=")
+		n, err := strconv.ParseUint(value, 10, 31)
+		if err != nil || n == 0 || len(value) > 6 {
+			continue
+		}
+		switch strings.ToUpper(name) {
+		case "MAILMAX":
+			e.mailMax = int(n)
+		case "RCPTMAX":
+			e.rcptMax = int(n)
+		case "RCPTDOMAINMAX":
+			e.rcptDomainMax = int(n)
+		}
+	}
+}
+
+// startTLS changes to TLS and says EHLO again (RFC 3207 section 4.2). Where TLS
+// is not mandatory a server that refuses the command keeps the connection in the
+// clear. Octets that came in the clear after the reply would be taken for the
+// first of the protected channel, so they end the connection.
 func (c *client) startTLS(ctx context.Context, h hello) *fault {
 	r, f := c.command("STARTTLS", c.timeouts.Hello, "STARTTLS")
 	if f != nil {
+		c.tlsError = f
 		return f
 	}
 	if r.code != 220 {
-		if h.verify || r.code == 421 || !r.temporary() && !r.permanent() {
-			return c.refusal(r, "STARTTLS")
+		f := c.refusal(r, "STARTTLS")
+		f.err = h.security.blocked(errors.New("the server offers STARTTLS and refuses it"))
+		c.tlsError = f.err
+		if h.security.mandatory() || r.code == 421 || !r.temporary() && !r.permanent() {
+			return f
 		}
 		return nil
 	}
 	if c.replies.in.Buffered() > 0 {
-		return &fault{stage: "STARTTLS", tls: true, err: fmt.Errorf("%w: it goes on in the clear after the reply to STARTTLS", errReply)}
+		c.tlsError = fmt.Errorf("%w: it goes on in the clear after the reply to STARTTLS", errReply)
+		return &fault{stage: "STARTTLS", tls: true, err: h.security.blocked(c.tlsError)}
 	}
-	conf := h.tls.Clone()
-	if _, err := netip.ParseAddr(h.name); err != nil || h.verify {
-		conf.ServerName = h.name
-	}
-	conf.RootCAs, conf.InsecureSkipVerify = h.roots, !h.verify
-	conn := tls.Client(c.conn, conf)
 	ctx, cancel := context.WithTimeout(ctx, c.timeouts.Handshake)
 	defer cancel()
-	if err := conn.HandshakeContext(ctx); err != nil {
+	conn, text, judged, err := h.security.Handshake(ctx, c.conn, c.host, h.tls, h.roots)
+	if err != nil {
+		c.tlsError = err
 		return &fault{stage: "TLS handshake", tls: true, err: err}
 	}
+	c.tlsError = judged
 	c.conn, c.replies.in = conn, newReplyReader(conn).in
-	c.tls = tlsText(conn.ConnectionState(), h)
+	c.tls = text
 	return c.hello(h.helo)
-}
-
-// tlsText describes a connection as results have it. The certificate is looked
-// at even where it does not matter: the ledger then says what TLS was worth.
-func tlsText(state tls.ConnectionState, h hello) string {
-	verified := "unverified"
-	if h.verify || len(state.VerifiedChains) > 0 || certificateIsValid(state.PeerCertificates, h) {
-		verified = "verified"
-	}
-	version := strings.ReplaceAll(tls.VersionName(state.Version), " ", "")
-	return version + " " + tls.CipherSuiteName(state.CipherSuite) + " " + verified
-}
-
-func certificateIsValid(certs []*x509.Certificate, h hello) bool {
-	if len(certs) == 0 {
-		return false
-	}
-	others := x509.NewCertPool()
-	for _, cert := range certs[1:] {
-		others.AddCert(cert)
-	}
-	_, err := certs[0].Verify(x509.VerifyOptions{DNSName: h.name, Roots: h.roots, Intermediates: others})
-	return err == nil
 }
 
 // command writes what is waiting and one command, and waits for its reply.
@@ -252,20 +285,27 @@ func (c *client) flush(stage string, timeout time.Duration) *fault {
 	_, err := c.conn.Write(c.out)
 	c.out = c.out[:0]
 	if err != nil {
-		return c.lastWords(stage, err)
+		return c.lastWords(stage, err, 1)
 	}
 	return nil
 }
 
 // lastWords is the fault of a write that failed: a server that closes a
-// connection has often said why.
-func (c *client) lastWords(stage string, err error) *fault {
+// connection has often said why, in one of the answers that were not read yet.
+func (c *client) lastWords(stage string, err error, unread int) *fault {
 	f := &fault{stage: stage, err: err, lost: true}
 	if c.conn.SetReadDeadline(deadline(c.timeouts.Quit)) != nil && c.replies.in.Buffered() == 0 {
 		return f
 	}
-	if r, readErr := c.replies.read(); readErr == nil && (r.temporary() || r.permanent()) {
-		f.reply = r.keep()
+	for ; unread > 0; unread-- {
+		r, readErr := c.replies.read()
+		if readErr != nil {
+			return f
+		}
+		if r.temporary() || r.permanent() {
+			f.reply = r.keep()
+			return f
+		}
 	}
 	return f
 }
@@ -311,11 +351,8 @@ func (c *client) reset() *fault {
 
 // quit ends the connection with courtesy, but without long waiting.
 func (c *client) quit() {
-	if _, f := c.command("QUIT", c.timeouts.Quit, "QUIT"); f != nil {
-		c.conn.Close() // it failed already
-		return
-	}
-	c.conn.Close() // nothing depends on how it ends
+	c.command("QUIT", c.timeouts.Quit, "QUIT")
+	c.close()
 }
 
 // deadline is when a stage that begins now must be over.

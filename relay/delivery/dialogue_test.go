@@ -466,7 +466,7 @@ func TestEveryStageMayFail(t *testing.T) {
 		"goes on and on":   {{"S!", `"250 a\r\n250 b\r\n250 c\r\n"`}, {"HANG", ""}},
 		"hangs mid-answer": {{"S!", `"250-a\r\n"`}, {"CLOSE", ""}},
 	}
-	for _, name := range []string{"stepwise", "pipelined", "tls-opportunistic"} {
+	for _, name := range []string{"stepwise", "pipelined", "chunking", "tls-opportunistic"} {
 		whole := readDialogue(t, "testdata/dialogues/"+name+".txt")
 		steps := whole.connections[0].steps
 		for at, s := range steps {
@@ -505,7 +505,7 @@ func (d *dialogue) expectSafe(t *testing.T, at int, s step, how string) {
 			t.Errorf("after %q the result is %q", s.text, r)
 		case status == "undecided":
 			t.Errorf("no result: %q", r)
-		case strings.Contains(r, "twice") && !final:
+		case strings.Contains(r, "twice") && !final && !(d.name == "chunking.txt" && how == "says 200"): // a chunk needs no word before it but RCPT's
 			t.Errorf("%q, but the message was not sent", r)
 		case final && (how == "hangs up" || how == "is silent") && !strings.Contains(r, "may get it twice"):
 			t.Errorf("%q does not say that it may come twice", r)

@@ -12,6 +12,7 @@ import (
 
 	"anechoic/mail"
 	"anechoic/relay/custody"
+	"anechoic/standard/dsn"
 )
 
 // Defaults and bounds of the dispatcher.
@@ -19,6 +20,9 @@ const (
 	DefaultPerSite   = 20   // attempts at one site at a time
 	DefaultWorkers   = 500  // attempts in all at a time
 	DefaultMaxLeases = 5000 // leases in memory: being routed, ready, under way
+
+	// DefaultDelayAfter is what RFC 3461 leaves to us and most relays do.
+	DefaultDelayAfter = 4 * time.Hour
 
 	leaseBatch  = 50               // leases taken at a time: one durable commit each batch
 	pauseOnLoss = time.Second      // before a queue that gave an error is asked again
@@ -29,10 +33,11 @@ const (
 )
 
 // Dispatcher takes due messages out of the queue and sees each attempt to its
-// end. Fields are set before Start. Leases wait in memory by site, first come,
-// first served; a bounded number of workers a site attempts them one after the
-// other, so that a connection serves many messages. Where all workers are busy,
-// sites take turns: a slow site never holds up another.
+// end. Fields are set before Start. Leases wait in memory by site, where the
+// organisations take turns. How many are attempted at a site at a time follows what
+// it answers, within its limits; one that is found dead has its mail deferred
+// without an attempt for a while, one that asks for less is left alone. Where there
+// are not attempts for all, sites take turns: a slow site never holds up another.
 type Dispatcher struct {
 	Queue     *custody.Queue
 	Router    *Router
@@ -47,8 +52,20 @@ type Dispatcher struct {
 	// recipients are tried again, where they have time left.
 	Notice func(ctx context.Context, bounce Bounce) ([]custody.Submission, error)
 
-	PerSite   int // zero: DefaultPerSite
-	Workers   int // zero: DefaultWorkers
+	// Egress names the pool that a message leaves from; nil: all from the default.
+	Egress func(warrant custody.Warrant) string
+
+	// DelayAfter is how long after it was kept the sender is told that a message is
+	// delayed, once for each recipient; zero: DefaultDelayAfter; negative: never.
+	DelayAfter time.Duration
+	// Limits bounds what is sent to a site; nil: PerSite attempts at a time.
+	Limits Limits
+	// Advise says what an answer means for its site; nil: nothing beyond what the
+	// site teaches.
+	Advise func(site string, domain mail.Domain, r Result) Advice
+
+	PerSite   int // zero: DefaultPerSite; where Limits does not say
+	Workers   int // attempts at a time; zero: DefaultWorkers
 	MaxLeases int // zero: DefaultMaxLeases
 	Log       *slog.Logger
 
@@ -61,9 +78,22 @@ type Dispatcher struct {
 	counters                  struct{ attempts, delivered, deferred, failed, held, setAside, panics, settleErrors atomic.Uint64 }
 }
 
-// Bounce is what Notice composes from: recipients of one lease that failed for
-// good, or have no time left.
+// NoticeKind is what a notice tells the sender of its recipients. The zero kind
+// is NoticeFailed.
+type NoticeKind int
+
+// What a notice tells (RFC 3464 section 2.3.3).
+const (
+	NoticeFailed    NoticeKind = iota // they will not get the message, or have no time left
+	NoticeDelayed                     // they did not get it yet; attempts go on
+	NoticeRelayed                     // the next hop took it and tells nothing further: it does not offer DSN (RFC 3461 section 5.2.2)
+	NoticeDelivered                   // the last hop took it for good
+)
+
+// Bounce is what Notice composes from: recipients of one lease of which the
+// sender is to be told one and the same thing.
 type Bounce struct {
+	Kind     NoticeKind
 	Lease    *custody.Lease
 	Content  custody.Content
 	Warrant  custody.Warrant
@@ -114,7 +144,12 @@ func (d *Dispatcher) Start() {
 		}
 		return value
 	}
-	d.board.open(orDefault(d.PerSite, DefaultPerSite), orDefault(d.Workers, DefaultWorkers), orDefault(d.MaxLeases, DefaultMaxLeases))
+	d.board.open(orDefault(d.PerSite, DefaultPerSite), orDefault(d.Workers, DefaultWorkers), orDefault(d.MaxLeases, DefaultMaxLeases), d.Limits)
+	d.board.suspendedSite = d.Queue.SuspendedSite
+	d.board.suspended = func(l *custody.Lease, site string) bool {
+		_, suspended := d.Queue.Suspended(l, site)
+		return suspended
+	}
 	leasing, stopLeasing := context.WithCancel(context.Background())
 	attempting, stopAttempts := context.WithCancel(context.Background())
 	d.stopLeasing, d.stopAttempts = stopLeasing, stopAttempts
@@ -127,6 +162,7 @@ func (d *Dispatcher) Start() {
 func (d *Dispatcher) Stop(ctx context.Context) {
 	d.stopping.Store(true)
 	d.stopLeasing()
+	d.pump(context.Background())
 	defer context.AfterFunc(ctx, d.stopAttempts)()
 	d.running.Wait()
 	d.stopAttempts()
@@ -142,8 +178,13 @@ func (d *Dispatcher) run(leasing, attempting context.Context) {
 		if leased {
 			continue
 		}
+		d.pump(attempting)
 		now := time.Now()
-		if due, ok := d.Queue.NextDue(now); err != nil {
+		due, ok := d.Queue.NextDue(now)
+		if wake, sleeps := d.board.wake(); sleeps && (!ok || wake.Before(due)) {
+			due, ok = wake, true
+		}
+		if err != nil {
 			timer.Reset(pauseOnLoss)
 		} else if ok {
 			timer.Reset(due.Sub(now))
@@ -170,44 +211,103 @@ func (d *Dispatcher) lease(leasing, attempting context.Context) (leased bool, er
 	if want == 0 {
 		return false, nil
 	}
-	leases, err := d.Queue.Lease(leasing, time.Now(), min(want, leaseBatch), d.board.picker())
+	now := time.Now()
+	leases, err := d.Queue.Lease(leasing, now, min(want, leaseBatch), d.board.picker(now))
 	if err != nil && leasing.Err() == nil {
 		d.logError(leasing, "leases could not be taken", "", err)
 	}
-	byDomain := make(map[mail.Domain][]*custody.Lease, len(leases))
+	byGoal := make(map[goal][]*custody.Lease, len(leases))
 	for _, l := range leases {
-		byDomain[l.Domain] = append(byDomain[l.Domain], l)
+		g := goalOf(l)
+		byGoal[g] = append(byGoal[g], l)
 	}
 	d.board.admit(leases)
-	for domain, leases := range byDomain {
-		d.running.Go(func() { d.route(leasing, attempting, domain, leases) })
+	for g, leases := range byGoal {
+		d.running.Go(func() { d.route(leasing, attempting, g, leases) })
 	}
 	return len(leases) > 0, err
 }
 
+// goal is what leases share that are routed together.
+type goal struct {
+	domain mail.Domain
+	via    string // the next hop a person chose instead
+	end    bool   // a person ended them: they go nowhere
+}
+
+func goalOf(l *custody.Lease) goal { return goal{l.Domain, l.Via, l.End} }
+
 // route finds the site of a domain and puts its leases there. Where there is no
 // route, it sees them to their end itself.
-func (d *Dispatcher) route(leasing, attempting context.Context, domain mail.Domain, leases []*custody.Lease) {
-	route, end := d.findRoute(leasing, domain)
+func (d *Dispatcher) route(leasing, attempting context.Context, g goal, leases []*custody.Lease) {
+	route, end := d.findRoute(leasing, g)
 	if end != nil {
 		for _, l := range leases {
 			d.attempt(attempting, task{lease: l, route: route, end: end})
+			d.board.release(l)
 		}
 		return
 	}
-	start, surplus := d.board.enqueue(domain, route, leases)
-	for range start {
-		d.running.Go(func() { d.work(attempting, route.Site) })
+	now := time.Now()
+	surplus := d.board.enqueue(g.domain, route, leases, now)
+	back := make([]returned, len(surplus))
+	for i, l := range surplus {
+		back[i] = returned{lease: l, until: now.Add(surplusWait), why: "its site has enough waiting"}
 	}
-	for _, l := range surplus {
-		d.settle(attempting, l, all(l, custody.Outcome{Result: custody.Untried, NotBefore: time.Now().Add(surplusWait)}))
-		d.board.release(l)
+	d.giveBack(attempting, back)
+	d.pump(attempting)
+}
+
+// pump begins what may begin, and gives back what may not.
+func (d *Dispatcher) pump(ctx context.Context) {
+	for _, t := range d.next(ctx) {
+		d.running.Go(func() { d.work(ctx, t) })
+	}
+}
+
+// next takes off the board what may begin; while the dispatcher stops, nothing.
+func (d *Dispatcher) next(ctx context.Context) []task {
+	now := time.Now()
+	if d.stopping.Load() {
+		var back []returned
+		for _, l := range d.board.drain(now) {
+			back = append(back, returned{lease: l, why: "the relay stops"})
+		}
+		d.giveBack(ctx, back)
+		return nil
+	}
+	begin, back := d.board.pump(now)
+	d.giveBack(ctx, back)
+	return begin
+}
+
+// giveBack returns leases to the queue that nobody attempted, those with the same
+// reason in one go.
+func (d *Dispatcher) giveBack(ctx context.Context, list []returned) {
+	type reason struct {
+		until time.Time
+		why   string
+	}
+	groups := make(map[reason][]*custody.Lease)
+	for _, r := range list {
+		k := reason{r.until, r.why}
+		groups[k] = append(groups[k], r.lease)
+	}
+	for k, leases := range groups {
+		returning, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+		if err := d.Queue.Return(returning, leases, k.until, k.why, time.Now()); err != nil {
+			d.logError(ctx, "leases were given back, but the ledger does not say so", "", err)
+		}
+		cancel()
+		for _, l := range leases {
+			d.board.release(l)
+		}
 	}
 }
 
 // findRoute asks the router. A panic is a fault of this program: it costs the
 // leases of one domain one attempt.
-func (d *Dispatcher) findRoute(ctx context.Context, domain mail.Domain) (route Route, end *Result) {
+func (d *Dispatcher) findRoute(ctx context.Context, g goal) (route Route, end *Result) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			d.counters.panics.Add(1)
@@ -215,65 +315,118 @@ func (d *Dispatcher) findRoute(ctx context.Context, domain mail.Domain) (route R
 			route, end = Route{}, &Result{Status: Deferred, Enhanced: "4.3.0", Reply: "a fault in this server"}
 		}
 	}()
-	return d.Router.Route(ctx, domain)
+	switch {
+	case g.end:
+		return Route{}, &Result{Status: Failed, Enhanced: "5.0.0"} // see ended
+	case g.via != "":
+		return d.Router.Via(ctx, g.via)
+	}
+	return d.Router.Route(ctx, g.domain)
 }
 
-// work attempts what is ready, at the site it was started for and then where it
-// is needed.
-func (d *Dispatcher) work(ctx context.Context, site string) {
+// ended are the results of recipients that a person ended: nobody is asked, policy
+// neither, because nothing leaves but the notice to the sender.
+func ended(l *custody.Lease) []Result {
+	results := make([]Result, len(l.Recipients))
+	for i, r := range l.Recipients {
+		text := "an operator of this relay ended the attempts"
+		if r.Course != nil && r.Course.Why != "" {
+			text += ": " + r.Course.Why
+		}
+		results[i] = failed("5.0.0", "%s", text)
+	}
+	return results
+}
+
+// work attempts one task, and then what else may begin: the first of that itself.
+func (d *Dispatcher) work(ctx context.Context, t task) {
 	for {
-		next, at, ok := d.board.next(site)
-		if !ok {
+		tells, why := d.attempt(ctx, t)
+		d.board.finished(t, tells, why, time.Now())
+		more := d.next(ctx)
+		if len(more) == 0 {
 			return
 		}
-		site = at
-		d.attempt(ctx, next)
+		for _, other := range more[1:] {
+			d.running.Go(func() { d.work(ctx, other) })
+		}
+		t = more[0]
 	}
 }
 
-// attempt sees one lease to its end. A panic is a fault of this program: it
-// costs this attempt only.
-func (d *Dispatcher) attempt(ctx context.Context, t task) {
-	defer d.board.release(t.lease)
+// attempt sees one lease to its end, and says what it tells of the site. A panic
+// is a fault of this program: it costs this attempt only.
+func (d *Dispatcher) attempt(ctx context.Context, t task) (tells lesson, why Result) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			d.counters.panics.Add(1)
 			d.logError(ctx, "panic in an attempt", t.lease.ID, fmt.Errorf("%v\n%s", fault, debug.Stack()))
 			d.settle(ctx, t.lease, all(t.lease, custody.Outcome{Result: custody.Deferred, Reply: "a fault in this server"}))
+			tells, why = nothing, Result{}
 		}
 	}()
 	if d.stopping.Load() {
 		d.settle(ctx, t.lease, all(t.lease, custody.Outcome{Detail: "the relay stops"})) // untried: due as before
-		return
+		return nothing, Result{}
 	}
-	if end, ok := d.try(ctx, t); ok {
+	end, results, ok := d.try(ctx, t)
+	if ok {
 		d.settle(ctx, t.lease, end)
 	}
+	d.heed(t, results)
+	return lessonOf(results)
 }
 
-// try is the attempt itself: load, ask, deliver, and the bounce. Not ok means
-// that the lease is over already.
-func (d *Dispatcher) try(ctx context.Context, t task) (end ending, ok bool) {
+// try is the attempt itself: load, ask, deliver, and what the sender is told. Not ok
+// means that the lease is over already.
+func (d *Dispatcher) try(ctx context.Context, t task) (end ending, results []Result, ok bool) {
+	if end, ok := d.skip(t); ok {
+		return end, nil, true
+	}
 	d.counters.attempts.Add(1)
 	content, warrant, err := d.Queue.Load(ctx, t.lease)
 	switch {
 	case errors.Is(err, custody.ErrSetAside):
 		d.counters.setAside.Add(1)
 		d.logError(ctx, "message set aside", t.lease.ID, err)
-		return ending{}, false
+		return ending{}, nil, false
 	case err != nil:
 		d.logError(ctx, "message could not be loaded", t.lease.ID, err)
-		return all(t.lease, custody.Outcome{Result: custody.Untried, NotBefore: time.Now().Add(notReadable), Detail: err.Error()}), true
+		return all(t.lease, custody.Outcome{Result: custody.Untried, NotBefore: time.Now().Add(notReadable), Detail: err.Error()}), nil, true
 	}
 	bounce := Bounce{Lease: t.lease, Content: content, Warrant: warrant}
+	if t.lease.End {
+		return d.conclude(ctx, bounce, "", ended(t.lease)), nil, true
+	}
+	if t.lease.Via != "" && warrant.Kind() != custody.KindProven {
+		return d.refuse(ctx, bounce, mail.Internal.Because("message %s was rerouted without a proof", t.lease.ID)), nil, true
+	}
 	if d.Ask != nil {
 		if refusal := d.Ask(ctx, t.lease, content, warrant); refusal != nil {
-			return d.refuse(ctx, bounce, refusal), true
+			return d.refuse(ctx, bounce, refusal), nil, true
 		}
 	}
-	results := d.deliver(ctx, t, content)
+	results = d.deliver(ctx, t, content, warrant)
 	d.logAttempt(ctx, t, results)
-	return d.conclude(ctx, bounce, t.route.Site, results), true
+	return d.conclude(ctx, bounce, t.route.Site, results), results, true
+}
+
+// skip defers what is for a site that is paused, where that tells the sender
+// nothing. A message that was never attempted is not given up for want of time: its
+// site may be back the next time.
+func (d *Dispatcher) skip(t task) (end ending, ok bool) {
+	now := time.Now()
+	first := t.lease.Attempt == 1
+	if t.site == nil || t.end == nil || !first && !d.silent(t.lease, now) {
+		return ending{}, false
+	}
+	results := make([]Result, len(t.lease.Recipients))
+	fill(results, *t.end)
+	end = ending{now: now, outcomes: outcomes(t.route.Site, results)}
+	for i := range end.outcomes {
+		end.outcomes[i].Again, end.outcomes[i].Detail = first, "not attempted: the site did not answer others"
+	}
+	return end, true
 }
 
 // refuse holds what policy no longer permits, and defers where it cannot tell.
@@ -291,14 +444,17 @@ func (d *Dispatcher) refuse(ctx context.Context, b Bounce, r *mail.Refusal) endi
 }
 
 // deliver hands the message to the transport, unless the route was the end.
-func (d *Dispatcher) deliver(ctx context.Context, t task, content custody.Content) []Result {
+func (d *Dispatcher) deliver(ctx context.Context, t task, content custody.Content, warrant custody.Warrant) []Result {
 	if t.end != nil {
 		results := make([]Result, len(t.lease.Recipients))
 		fill(results, *t.end)
 		return results
 	}
 	m := t.lease.Message
-	a := Attempt{ID: t.lease.ID, Route: t.route, Envelope: m.Envelope, Size: content.Size(), Content: content}
+	a := Attempt{ID: t.lease.ID, Message: m, Route: t.route, Envelope: m.Envelope, Size: content.Size(), Content: content}
+	if d.Egress != nil {
+		a.Egress = d.Egress(warrant)
+	}
 	a.Envelope.Recipients = make([]mail.Recipient, len(t.lease.Recipients))
 	for i, r := range t.lease.Recipients {
 		a.Envelope.Recipients[i] = r.Recipient
@@ -306,46 +462,21 @@ func (d *Dispatcher) deliver(ctx context.Context, t task, content custody.Conten
 	return d.Transport.Deliver(ctx, a)
 }
 
-// conclude turns results into outcomes, and failures into a bounce.
-func (d *Dispatcher) conclude(ctx context.Context, b Bounce, site string, results []Result) ending {
-	b.Now = time.Now()
-	end := ending{now: b.Now, outcomes: outcomes(site, results)}
-	b.Failures = failures(b.Lease, results, b.Now)
-	if len(b.Failures) == 0 || d.Notice == nil {
-		return end
-	}
-	var err error
-	if end.notices, err = d.Notice(ctx, b); err != nil {
-		d.logError(ctx, "bounce could not be composed, recipients are tried again while they have time", b.Lease.ID, err)
-		end.postpone()
-	}
-	return end
-}
-
 func outcomes(site string, results []Result) []custody.Outcome {
 	list := make([]custody.Outcome, len(results))
 	for i, r := range results {
-		list[i] = custody.Outcome{Index: i, Result: custody.Deferred, Reply: r.Reply, Site: site, TLS: r.TLS, Detail: r.Where()}
+		list[i] = custody.Outcome{Index: i, Result: custody.Deferred, Reply: r.Reply, Site: site, TLS: r.TLS, Reason: r.Reason, Detail: r.Where()}
+		if r.Egress.IsValid() {
+			list[i].Egress = r.Egress.String()
+		}
 		switch r.Status {
 		case Delivered:
 			list[i].Result = custody.Delivered
 		case Failed:
 			list[i].Result = custody.Bounced
 		}
-	}
-	return list
-}
-
-// failures lists the recipients whose failure the sender wants to hear of. Mail
-// from the null sender is never answered (RFC 5321 section 6.1).
-func failures(lease *custody.Lease, results []Result, now time.Time) (list []Failure) {
-	if lease.Message.Envelope.From.IsZero() {
-		return nil
-	}
-	for i, r := range results {
-		expired := r.Status == Deferred && lease.Final(now)
-		if (r.Status == Failed || expired) && lease.Recipients[i].Notify.OnFailure() {
-			list = append(list, Failure{Recipient: lease.Recipients[i], Result: r, Expired: expired})
+		if r.Status != Delivered && r.Reason == "" {
+			list[i].Class = string(dsn.Classify(0, r.Enhanced, r.Reply))
 		}
 	}
 	return list
@@ -355,6 +486,7 @@ func failures(lease *custody.Lease, results []Result, now time.Time) (list []Fai
 func (e *ending) postpone() {
 	e.notices = nil
 	for i := range e.outcomes {
+		e.outcomes[i].Told = false
 		if e.outcomes[i].Result == custody.Bounced {
 			e.outcomes[i].Result = custody.Deferred
 		}

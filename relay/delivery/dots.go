@@ -41,19 +41,26 @@ func (d *dotWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// check finds what may not be sent before anything of p is. It counts instead
-// of walking twice: where each LF has a CR before it, there are as many CRs as
-// LFs exactly if no CR is bare. A CR at the end of a piece may be completed by
-// the next piece.
+// check finds what may not be sent before anything of p is.
 func (d *dotWriter) check(p []byte) {
+	if !madeOfLines(d.last, p) {
+		d.err = errContent
+	}
+}
+
+// madeOfLines says that p, which follows the octet last and is not empty, has no
+// bare CR, no bare LF and no NUL. It counts instead of walking twice: where each
+// LF has a CR before it, there are as many CRs as LFs exactly if no CR is bare. A
+// CR at the end of a piece may be completed by the next piece.
+func madeOfLines(before byte, p []byte) bool {
 	open := 0 // CRs that wait for their LF: one more before p, one less after it
-	if d.last == '\r' {
+	if before == '\r' {
 		open++
 	}
 	if p[len(p)-1] == '\r' {
 		open--
 	}
-	last, lfs := d.last, 0
+	last, lfs := before, 0
 	for rest := p; len(rest) > 0; lfs++ {
 		i := bytes.IndexByte(rest, '\n')
 		if i < 0 {
@@ -63,14 +70,11 @@ func (d *dotWriter) check(p []byte) {
 			last = rest[i-1]
 		}
 		if last != '\r' {
-			d.err = errContent
-			return
+			return false
 		}
 		last, rest = '\n', rest[i+1:]
 	}
-	if bytes.Count(p, []byte{'\r'})+open != lfs || d.last == '\r' && p[0] != '\n' || bytes.IndexByte(p, 0) >= 0 {
-		d.err = errContent
-	}
+	return bytes.Count(p, []byte{'\r'})+open == lfs && !(before == '\r' && p[0] != '\n') && bytes.IndexByte(p, 0) < 0
 }
 
 // stuff writes p, a dot before each that begins a line.

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"context"
 	"net/netip"
 	"sync"
 	"time"
@@ -10,24 +11,28 @@ import (
 const (
 	DefaultIdleLimit   = 5 * time.Second // RFC 5321 leaves it open; servers dislike more
 	DefaultMaxMessages = 200             // transactions on one connection
+	DefaultMaxAge      = 5 * time.Minute // then changed addresses, certificates and policies count
 	maxIdle            = 500             // connections that wait, in all
 )
 
 // poolKey is what must be the same for a connection to serve another message.
 type poolKey struct {
-	bind    netip.Addr // egress address; zero: the system's choice
-	server  netip.AddrPort
-	name    string // the host name TLS was made for
-	require bool   // the certificate was verified
+	way      way // egress address and the name given there
+	server   netip.AddrPort
+	name     string // the host name TLS was made for
+	security string // Security.Key: what the host had to show
 }
 
-// pool holds open connections between messages, the latest on top. One
-// goroutine, the sweeper, closes those that waited too long; it runs while there
-// are any. close ends it.
+// pool holds open connections between messages, the latest on top, and counts
+// the open ones of each site, whether they wait or are used. One goroutine, the
+// sweeper, closes those that waited too long; it runs while there are any. close
+// ends it.
 type pool struct {
 	mu       sync.Mutex // guards what follows
 	idle     map[poolKey][]idleClient
 	count    int
+	open     map[string]int // connections of each site, from before they are made until they are closed
+	freed    chan struct{}  // closed when one is; made by who waits for it
 	sweeping bool
 	closed   bool
 
@@ -63,6 +68,65 @@ func (p *pool) set(key poolKey, waiting []idleClient) {
 	p.idle[key] = waiting
 }
 
+// admit counts a connection that is about to be made to a site, once there are
+// fewer than limit; zero is no limit. A connection that waits there for other
+// use is closed to make room. Each admit that gives no error needs its left.
+func (p *pool) admit(ctx context.Context, site string, limit int) error {
+	for {
+		old, freed := p.enter(site, limit)
+		switch {
+		case old != nil:
+			old.quit()
+		case freed == nil:
+			return nil
+		default:
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-freed:
+			}
+		}
+	}
+}
+
+// enter counts the connection if there is room. Else it gives one to be closed
+// first, or, where none waits, a channel that tells of the next that ends.
+func (p *pool) enter(site string, limit int) (old *client, freed <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open == nil {
+		p.open = make(map[string]int)
+	}
+	if limit <= 0 || p.open[site] < limit {
+		p.open[site]++
+		return nil, nil
+	}
+	for key, waiting := range p.idle {
+		if waiting[0].site == site {
+			p.set(key, waiting[1:])
+			p.count--
+			return waiting[0].client, nil
+		}
+	}
+	if p.freed == nil {
+		p.freed = make(chan struct{})
+	}
+	return nil, p.freed
+}
+
+// left takes back an admit: the connection is closed.
+func (p *pool) left(site string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open[site]--; p.open[site] <= 0 {
+		delete(p.open, site)
+	}
+	if p.freed != nil {
+		close(p.freed)
+		p.freed = nil
+	}
+}
+
 // put keeps a connection for at most limit, or ends it if the pool is full or
 // closed.
 func (p *pool) put(key poolKey, c *client, now time.Time, limit time.Duration) {
@@ -78,6 +142,10 @@ func (p *pool) put(key poolKey, c *client, now time.Time, limit time.Duration) {
 	}
 	p.idle[key] = append(p.idle[key], idleClient{c, now})
 	p.count++
+	if p.freed != nil { // who waits for room may close this one
+		close(p.freed)
+		p.freed = nil
+	}
 	if !p.sweeping {
 		p.sweeping = true
 		p.running.Go(func() { p.sweep(limit) })

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -30,9 +31,12 @@ type Router struct {
 	Port      uint16           // of MX hosts; zero: SMTPPort
 	Hostname  string           // our own name, for the loop rule
 	Own       []netip.AddrPort // where we take mail ourselves, for the loop rule
-	// AllowLoopback is for a whole internet on one machine. Without it no MX may
-	// point at loopback, link-local and other addresses that belong to no host
-	// of the internet: a stranger's DNS would choose what we connect to.
+	Family    Family           // which addresses of a host are used; empty: AnyFamily
+	// Private are networks of our own that MX records may lead to. Without them no
+	// MX may point at loopback, private, link-local and other addresses that belong
+	// to no host of the internet: a stranger's DNS would choose what we connect to.
+	Private []netip.Prefix
+	// AllowLoopback is for a whole internet on one machine.
 	AllowLoopback bool
 }
 
@@ -40,6 +44,14 @@ type Router struct {
 type SmartHost struct {
 	Name string
 	Port uint16
+}
+
+// String is what ParseSmartHost reads.
+func (h SmartHost) String() string {
+	if h == (SmartHost{}) {
+		return ""
+	}
+	return net.JoinHostPort(h.Name, strconv.Itoa(int(h.Port)))
 }
 
 // ParseSmartHost reads "host:port", where host is a name or an address (IPv6 in
@@ -64,7 +76,7 @@ func ParseSmartHost(s string) (SmartHost, error) {
 // goes with a route that has at least one address.
 func (r *Router) Route(ctx context.Context, domain mail.Domain) (Route, *Result) {
 	if r.SmartHost != (SmartHost{}) {
-		return r.smartHost(ctx)
+		return r.host(ctx, r.SmartHost, "the smart host")
 	}
 	answer, err := r.Resolver.MX(ctx, domain.String())
 	switch {
@@ -87,21 +99,39 @@ func (r *Router) Route(ctx context.Context, domain mail.Domain) (Route, *Result)
 
 func end(r Result) (Route, *Result) { return Route{}, &r }
 
-// smartHost is the route of everything.
-func (r *Router) smartHost(ctx context.Context) (Route, *Result) {
-	host := Host{Name: r.SmartHost.Name, Port: r.SmartHost.Port}
+// Via is the route to a next hop that a person chose, "host:port". It is trusted as
+// the configuration is: it may be on a private network, but not this relay.
+func (r *Router) Via(ctx context.Context, hop string) (Route, *Result) {
+	host, err := ParseSmartHost(hop)
+	if err != nil || host == (SmartHost{}) {
+		return end(deferred("4.3.5", "the chosen next hop %q is not host:port", hop))
+	}
+	route, end := r.host(ctx, host, "the chosen next hop")
+	route.Chosen = true
+	return route, end
+}
+
+// host is the route to a host that we named ourselves. what it is stands in results.
+func (r *Router) host(ctx context.Context, named SmartHost, what string) (Route, *Result) {
+	host := Host{Name: named.Name, Port: named.Port}
 	route := Route{Site: fmt.Sprintf("%s:%d", host.Name, host.Port)}
+	all, known := []netip.Addr(nil), false
 	if addr, err := netip.ParseAddr(host.Name); err == nil {
-		host.Addresses = []netip.Addr{addr}
-		route.Hosts = []Host{host}
-		return route, nil
+		all, known = []netip.Addr{addr}, true
+	} else {
+		answer, err := r.Resolver.Addresses(ctx, host.Name)
+		all, known = answer.Records, err == nil
 	}
-	answer, err := r.Resolver.Addresses(ctx, host.Name)
-	if err != nil || len(answer.Records) == 0 { // our own configuration, not the recipient's fault: never permanent
-		return end(deferred("4.4.3", "the smart host %s has no address now", host.Name))
-	}
-	host.Addresses = interleave(answer.Records)
+	host.Addresses = r.Family.arrange(all, maxAddresses)
 	route.Hosts = []Host{host}
+	switch { // our own configuration, not the recipient's fault: never permanent
+	case !known || len(all) == 0:
+		return end(deferred("4.4.3", "%s %s has no address now", what, host.Name))
+	case slices.ContainsFunc(all, func(a netip.Addr) bool { return r.isOwnAt(a.Unmap(), host.Port) }):
+		return end(deferred("4.4.6", "%s %s is this relay: mail for it would loop", what, host.Name))
+	case len(host.Addresses) == 0:
+		return end(deferred("4.4.4", "%s %s has no address of the family that may be used", what, host.Name))
+	}
 	return route, nil
 }
 
@@ -148,8 +178,8 @@ func notHostRune(c rune) bool {
 // 5321 section 5.1: where we are one of them, only better ones are used.
 func (r *Router) hosts(ctx context.Context, domain mail.Domain, exchangers []mail.MX) (Route, *Result) {
 	var route Route
-	var usable []mail.MX        // of the hosts of route
-	var unknown, forbidden bool // a host could not be looked up; it has addresses that may not be used
+	var usable []mail.MX               // of the hosts of route
+	var unknown, forbidden, other bool // a host could not be looked up; it has addresses that may not be used; it has none of the wanted family
 	for _, mx := range exchangers[:min(len(exchangers), maxHosts)] {
 		addrs, err := r.addresses(ctx, mx.Host)
 		if strings.EqualFold(mx.Host, r.Hostname) || slices.ContainsFunc(addrs, r.isOwn) {
@@ -162,8 +192,10 @@ func (r *Router) hosts(ctx context.Context, domain mail.Domain, exchangers []mai
 		}
 		allowed := slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return !r.mayUse(a) })
 		unknown, forbidden = unknown || err != nil, forbidden || len(allowed) < len(addrs)
-		if len(allowed) > 0 {
-			route.Hosts = append(route.Hosts, Host{Name: mx.Host, Addresses: interleave(allowed), Port: r.port()})
+		arranged := r.Family.arrange(allowed, maxAddresses)
+		other = other || len(allowed) > 0 && len(arranged) == 0
+		if len(arranged) > 0 {
+			route.Hosts = append(route.Hosts, Host{Name: mx.Host, Addresses: arranged, Port: r.port()})
 			usable = append(usable, mx)
 		}
 	}
@@ -173,6 +205,8 @@ func (r *Router) hosts(ctx context.Context, domain mail.Domain, exchangers []mai
 		return route, nil
 	case unknown:
 		return end(deferred("4.4.3", "no mail exchanger of %s could be looked up", domain))
+	case other: // our configuration, not the recipient's fault
+		return end(deferred("4.4.4", "no mail exchanger of %s has an address of the family that may be used", domain))
 	case forbidden:
 		return end(failed("5.4.4", "the mail exchangers of %s have only addresses that no mail server has", domain))
 	}
@@ -192,8 +226,10 @@ func (r *Router) addresses(ctx context.Context, host string) ([]netip.Addr, erro
 	return addrs, err
 }
 
-func (r *Router) isOwn(a netip.Addr) bool {
-	return slices.Contains(r.Own, netip.AddrPortFrom(a, r.port()))
+func (r *Router) isOwn(a netip.Addr) bool { return r.isOwnAt(a, r.port()) }
+
+func (r *Router) isOwnAt(a netip.Addr, port uint16) bool {
+	return slices.Contains(r.Own, netip.AddrPortFrom(a, port))
 }
 
 func (r *Router) port() uint16 {
@@ -203,40 +239,52 @@ func (r *Router) port() uint16 {
 	return r.Port
 }
 
-// mayUse says that a stranger's DNS may send us to that address.
-func (r *Router) mayUse(a netip.Addr) bool {
-	if r.AllowLoopback && a.IsLoopback() {
-		return true
-	}
-	thisNetwork := a.Is4() && a.As4()[0] == 0 // RFC 1122 section 3.2.1.3
-	reserved := a.Is4() && a.As4()[0] >= 240  // RFC 1112 section 4, and broadcast
-	return a.IsValid() && !a.IsLoopback() && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLinkLocalUnicast() && !thisNetwork && !reserved
+// nobodys are addresses that no host of the internet has, or that lead to one by
+// another way than it seems (RFC 6890 and the IANA special-purpose registries).
+var nobodys = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"),      // this network, RFC 1122 section 3.2.1.3
+	netip.MustParsePrefix("10.0.0.0/8"),     // private, RFC 1918
+	netip.MustParsePrefix("100.64.0.0/10"),  // shared by a provider's customers, RFC 6598
+	netip.MustParsePrefix("127.0.0.0/8"),    // loopback, RFC 1122
+	netip.MustParsePrefix("169.254.0.0/16"), // link-local, RFC 3927
+	netip.MustParsePrefix("172.16.0.0/12"),  // private, RFC 1918
+	netip.MustParsePrefix("192.0.0.0/24"),   // protocol assignments, RFC 6890
+	netip.MustParsePrefix("192.168.0.0/16"), // private, RFC 1918
+	netip.MustParsePrefix("224.0.0.0/4"),    // multicast, RFC 5771
+	netip.MustParsePrefix("240.0.0.0/4"),    // reserved, RFC 1112 section 4, and broadcast
+	netip.MustParsePrefix("::/96"),          // unspecified, loopback, IPv4-compatible, RFC 4291
+	netip.MustParsePrefix("64:ff9b:1::/48"), // translation of the site's own, RFC 8215
+	netip.MustParsePrefix("100::/64"),       // discard, RFC 6666
+	netip.MustParsePrefix("fc00::/7"),       // private, RFC 4193
+	netip.MustParsePrefix("fe80::/10"),      // link-local, RFC 4291
+	netip.MustParsePrefix("fec0::/10"),      // site-local, RFC 3879
+	netip.MustParsePrefix("ff00::/8"),       // multicast, RFC 4291
 }
 
-// interleave shuffles the addresses of one host and lets the families take
-// turns, so that a family without a way costs one attempt, not all (RFC 8305
-// section 4).
-func interleave(addrs []netip.Addr) []netip.Addr {
-	var six, four, mixed []netip.Addr
-	for _, a := range addrs {
-		if a = a.Unmap(); a.Is4() {
-			four = append(four, a)
-		} else {
-			six = append(six, a)
-		}
+// Prefixes whose addresses hold an IPv4 address, and where.
+var (
+	translated = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052
+	sixToFour  = netip.MustParsePrefix("2002::/16")    // RFC 3056
+)
+
+// mayUse says that a stranger's DNS may send us to that address.
+func (r *Router) mayUse(a netip.Addr) bool {
+	within := func(p netip.Prefix) bool { return p.Contains(a) }
+	switch {
+	case !a.IsValid():
+		return false
+	case r.AllowLoopback && a.IsLoopback(), slices.ContainsFunc(r.Private, within):
+		return true
+	case slices.ContainsFunc(nobodys, within):
+		return false
+	case translated.Contains(a):
+		b := a.As16()
+		return r.mayUse(netip.AddrFrom4([4]byte(b[12:])))
+	case sixToFour.Contains(a):
+		b := a.As16()
+		return r.mayUse(netip.AddrFrom4([4]byte(b[2:6])))
 	}
-	for _, family := range [][]netip.Addr{six, four} {
-		rand.Shuffle(len(family), func(i, j int) { family[i], family[j] = family[j], family[i] })
-	}
-	for len(six)+len(four) > 0 && len(mixed) < maxAddresses {
-		if len(six) > 0 {
-			mixed, six = append(mixed, six[0]), six[1:]
-		}
-		if len(four) > 0 {
-			mixed, four = append(mixed, four[0]), four[1:]
-		}
-	}
-	return mixed[:min(len(mixed), maxAddresses)]
+	return true
 }
 
 // siteOf names what domains of one operator share: the parent of the best

@@ -36,6 +36,12 @@ const routeZone = `{
  "hog.example":       {"MX": [[1, "nosuch.l.provider.example"], [5, "mx.hog.example"]]}, "mx.hog.example": {"A": ["192.0.2.50"]},
  "own-mx.example":    {"MX": [[1, "own-mx.example"]], "A": ["192.0.2.60"]},
  "under_score.example": {"A": ["192.0.2.70"]}, "underscore.example": {"MX": [[10, "under_score.example"]]},
+ "private.example":   {"MX": [[10, "inside.example"]]}, "inside.example": {"A": ["10.1.2.3", "192.168.1.1", "172.31.0.1", "100.64.0.1"], "AAAA": ["fd00::1", "64:ff9b::10.1.2.3", "2002:a01:203::1", "64:ff9b:1::1"]},
+ "translated.example": {"MX": [[10, "nat64.example"]]}, "nat64.example": {"AAAA": ["64:ff9b::198.51.100.9"]},
+ "six.example":       {"MX": [[10, "mx.six.example"]]}, "mx.six.example": {"AAAA": ["2001:db8::66"]},
+ "aliasmx.example":   {"MX": [[10, "mx3.plain.example"], [20, "longalias.example"]]}, "longalias.example": {"CNAME": "mx3.plain.example"},
+ "aliased.example":   {"CNAME": "plain.example"},
+ "smartloop.example": {"A": ["198.51.100.7", "192.0.2.81"]},
  "smart.example":     {"A": ["192.0.2.80"], "AAAA": ["2001:db8::80"]}
 }`
 
@@ -93,6 +99,11 @@ func TestRoutes(t *testing.T) {
 		"google-like.example":  "l.provider.example: aspmx.l.provider.example[192.0.2.40] alt1.aspmx.l.provider.example[192.0.2.41]",
 		"hog.example":          "hog.example: mx.hog.example[192.0.2.50]",
 		"own-mx.example":       "own-mx.example: own-mx.example[192.0.2.60]",
+		"private.example":      "failed 5.4.4 the mail exchangers of private.example have only addresses that no mail server has",
+		"translated.example":   "nat64.example: nat64.example[64:ff9b::c633:6409]",
+		"six.example":          "six.example: mx.six.example[2001:db8::66]",
+		"aliasmx.example":      "plain.example: mx3.plain.example[192.0.2.11] longalias.example[192.0.2.11]", // RFC 2181 section 10.3 forbids it; it works
+		"aliased.example":      "plain.example: mx1.plain.example[192.0.2.11] mx2.plain.example[192.0.2.12 2001:db8::12] mx3.plain.example[192.0.2.11]",
 		"underscore.example":   "under_score.example: under_score.example[192.0.2.70]",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -115,6 +126,49 @@ func TestAnAddressIsNoExchanger(t *testing.T) {
 	}
 	if sorted, null := arrange([]mail.MX{{Host: "192.0.2.1"}, {Host: "a..b"}, {Host: "-a b"}, {Host: ""}}, func(int, func(int, int)) {}); len(sorted) != 0 || null {
 		t.Errorf("%v, %v", sorted, null)
+	}
+}
+
+func TestPrivateNetworksAreReachedWhereTheConfigurationSaysSo(t *testing.T) {
+	r := testRouter(t)
+	r.Private = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00::/64")}
+	if got := routeText(r.Route(t.Context(), domain(t, "private.example"))); !strings.HasPrefix(got, "inside.example: inside.example[10.1.2.3 ") {
+		t.Error(got)
+	}
+	if _, end := r.Route(t.Context(), domain(t, "localhost.example")); end == nil {
+		t.Error("loopback is no private network")
+	}
+}
+
+func TestOnlyAddressesOfTheWantedFamilyAreUsed(t *testing.T) {
+	for _, c := range []struct {
+		family       Family
+		domain, want string
+	}{
+		{OnlyV4, "plain.example", "plain.example: mx1.plain.example[192.0.2.11] mx2.plain.example[192.0.2.12] mx3.plain.example[192.0.2.11]"},
+		{OnlyV6, "plain.example", "plain.example: mx2.plain.example[2001:db8::12]"},
+		{OnlyV4, "six.example", "deferred 4.4.4 no mail exchanger of six.example has an address of the family that may be used"},
+		{PreferV4, "six.example", "six.example: mx.six.example[2001:db8::66]"},
+	} {
+		r := testRouter(t)
+		r.Family = c.family
+		if got := routeText(r.Route(t.Context(), domain(t, c.domain))); got != c.want {
+			t.Errorf("%s %s: %s", c.family, c.domain, got)
+		}
+	}
+}
+
+func TestASmartHostThatIsThisRelayEndsNothing(t *testing.T) {
+	for in, want := range map[string]string{
+		"198.51.100.7:25":      "deferred 4.4.6 the smart host 198.51.100.7 is this relay: mail for it would loop",
+		"smartloop.example:25": "deferred 4.4.6 the smart host smartloop.example is this relay: mail for it would loop",
+		"198.51.100.7:26":      "198.51.100.7:26: 198.51.100.7[198.51.100.7]",
+	} {
+		r := testRouter(t)
+		r.SmartHost, _ = ParseSmartHost(in)
+		if got := routeText(r.Route(t.Context(), domain(t, "plain.example"))); got != want {
+			t.Errorf("%s: %s", in, got)
+		}
 	}
 }
 
@@ -156,7 +210,7 @@ func TestFamiliesAlternateAndAreBounded(t *testing.T) {
 		addrs = append(addrs, netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))
 	}
 	addrs = append(addrs, netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("::ffff:192.0.2.77"))
-	got := interleave(addrs)
+	got := AnyFamily.arrange(addrs, maxAddresses)
 	if len(got) != maxAddresses || !got[0].Is6() || !got[1].Is4() || !got[2].Is4() {
 		t.Error(got)
 	}
@@ -238,7 +292,7 @@ func FuzzRoute(f *testing.F) {
 				t.Fatalf("host %v", h)
 			}
 			for _, a := range h.Addresses {
-				if a.IsLoopback() || a.IsMulticast() || a.IsUnspecified() {
+				if a.IsLoopback() || a.IsMulticast() || a.IsUnspecified() || a.IsPrivate() || a.IsLinkLocalUnicast() {
 					t.Fatalf("address %s", a)
 				}
 			}

@@ -4,12 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/netip"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -23,13 +20,17 @@ const (
 // SMTP is the Transport for the next hop over SMTP. Fields are set before first
 // use; Helo must be. Close ends the connections that wait for reuse.
 type SMTP struct {
-	Helo        string         // our name in EHLO
-	Bind        []netip.Addr   // egress addresses, one chosen at random in each family; empty: the system's choice
-	TLS         TLSPolicy      // empty: Opportunistic
+	Helo        string         // our name in EHLO, where the egress has none of its own
+	Bind        []netip.Addr   // the default egress pool, one chosen at random in each family; empty: the system's choice
+	Pools       []EgressPool   // the others, by name
+	TLS         TLSPolicy      // empty: Opportunistic; used where Rules is nil
+	Rules       *TLSRules      // what hosts must show; nil: TLS says it of all
 	Roots       *x509.CertPool // whom Required trusts; nil: the system's
 	Timeouts    Timeouts
+	Limits      Limits        // what sites take; nil: no bounds but those below
 	IdleLimit   time.Duration // zero: DefaultIdleLimit
 	MaxMessages int           // on one connection; zero: DefaultMaxMessages
+	MaxAge      time.Duration // of a connection that is to be used again; zero: DefaultMaxAge
 	Log         *slog.Logger  // nil: no log
 
 	// Dial connects from an egress address to a server; nil: TCP.
@@ -64,8 +65,9 @@ func (t *SMTP) Close() { t.pool.close() }
 
 // Deliver implements Transport. Hosts are tried in order until one takes or
 // refuses the message; what one says about a recipient is final for this
-// attempt. A host that cannot be reached, does not get as far as MAIL, or hangs
-// up before the content was sent, is passed over.
+// attempt. A host that cannot be reached, does not get as far as MAIL, cannot be
+// told of the message as it is, or hangs up before the content was sent, is
+// passed over.
 func (t *SMTP) Deliver(ctx context.Context, a Attempt) []Result {
 	ctx, cancel := context.WithTimeout(ctx, maxAttempt)
 	defer cancel()
@@ -77,219 +79,50 @@ func (t *SMTP) Deliver(ctx context.Context, a Attempt) []Result {
 	}
 	d.eightBit = eightBit
 	d.utf8Header = a.Envelope.UTF8 && hasEightBit(a.Content.Header())
+	d.limits = t.limitsOf(&a)
+	plan, end := t.rules().Plan(ctx, &a)
+	if end != nil {
+		fill(d.results, *end)
+		return d.results
+	}
+	d.plan = plan
 	d.visit(ctx)
-	if d.undecided() != nil {
-		fill(d.results, d.conclusion(ctx))
+	for _, i := range d.undecided() {
+		d.results[i] = d.conclusion(ctx, i)
 	}
 	return d.results
 }
 
-// journey is one attempt under way.
-type journey struct {
-	*SMTP
-	*Attempt
-	results    []Result
-	eightBit   bool // as in transaction
-	utf8Header bool
-	faults     []string // what stood in the way, a line a server
-	unworthy   int      // how many of them take no mail at all (RFC 7504)
-}
-
-// visit goes from server to server while recipients are undecided.
-func (d *journey) visit(ctx context.Context) {
-	for _, host := range d.Route.Hosts {
-		for _, addr := range host.Addresses {
-			if d.undecided() == nil || ctx.Err() != nil || len(d.faults) == maxServers {
-				return
-			}
-			server := netip.AddrPortFrom(addr, host.Port)
-			f := d.try(ctx, host.Name, server)
-			if f == nil {
-				continue
-			}
-			if f.unworthy {
-				d.unworthy++
-			}
-			d.faults = append(d.faults, fmt.Sprintf("%s: %s", server, f))
-			d.logFault(ctx, host.Name, server, f)
-		}
-	}
-}
-
-// undecided lists the recipients without a result.
-func (d *journey) undecided() (indices []int) {
-	for i, r := range d.results {
-		if r.Status == Undecided {
-			indices = append(indices, i)
-		}
-	}
-	return indices
-}
-
-// conclusion is the result of recipients that no server decided.
-func (d *journey) conclusion(ctx context.Context) Result {
-	all := strings.Join(d.faults, "; ")
+// rules are those of the fields.
+func (t *SMTP) rules() *TLSRules {
 	switch {
-	case len(d.faults) == 0 && ctx.Err() == nil:
-		return deferred("4.4.4", "no address of %s can be reached from the configured egress addresses", d.Route.Site)
-	case d.unworthy > 0 && d.unworthy == len(d.faults) && d.unworthy == d.servers():
-		return failed("5.3.2", "no server of %s takes mail: %s", d.Route.Site, all) // RFC 7504 section 4
-	case ctx.Err() != nil:
-		return deferred("4.4.2", "the attempt was ended before a server answered; %s", all)
+	case t.Rules != nil:
+		return t.Rules
+	case t.TLS == Required:
+		return &TLSRules{Default: LevelVerified}
 	}
-	return deferred("4.4.1", "%s", all)
+	return &TLSRules{}
 }
 
-// servers counts the addresses of the route.
-func (d *journey) servers() (n int) {
-	for _, h := range d.Route.Hosts {
-		n += len(h.Addresses)
+// limitsOf asks once an attempt: what a reload changes counts from the next on.
+func (t *SMTP) limitsOf(a *Attempt) (l SiteLimits) {
+	if t.Limits != nil && len(a.Envelope.Recipients) > 0 {
+		l = t.Limits(a.Route.Site, a.Envelope.Recipients[0].Address.Domain())
+	}
+	most := t.MaxMessages
+	if most == 0 {
+		most = DefaultMaxMessages
+	}
+	l.MessagesPerConnection = atMost(l.MessagesPerConnection, most)
+	return l
+}
+
+// atMost is the smaller of two bounds, where zero is none.
+func atMost(n, limit int) int {
+	if n == 0 || limit > 0 && limit < n {
+		return limit
 	}
 	return n
-}
-
-func (d *journey) requireTLS() bool { return d.RequireTLS || d.TLS == Required }
-
-// try makes the attempt at one server: on a connection that waits for reuse, if
-// there is one; on a fresh one if there is none or it was closed meanwhile; and
-// with opportunistic TLS once more in the clear after a failed handshake.
-func (d *journey) try(ctx context.Context, name string, server netip.AddrPort) *fault {
-	bind, ok := d.egress(server.Addr())
-	if !ok {
-		return &fault{stage: "connect", err: fmt.Errorf("no egress address is of the family of %s", server.Addr())}
-	}
-	key := poolKey{bind: bind, server: server, name: name, require: d.requireTLS()}
-	if c := d.pool.take(key); c != nil {
-		d.counters.reused.Add(1)
-		f := d.use(ctx, key, c)
-		if f == nil || !f.lost || f.stage != "MAIL" {
-			return f
-		}
-		d.counters.stale.Add(1)
-	}
-	c, f := d.connect(ctx, key, true)
-	if f != nil && f.tls && !key.require {
-		d.logDowngrade(ctx, name, server, f)
-		if c, f = d.connect(ctx, key, false); f == nil {
-			d.counters.downgraded.Add(1)
-		}
-	}
-	if f != nil {
-		return f
-	}
-	d.counters.opened.Add(1)
-	if c.tls != "" {
-		d.counters.encrypted.Add(1)
-	}
-	return d.use(ctx, key, c)
-}
-
-// egress chooses an address to leave from, of the server's family. The zero
-// address leaves the choice to the system.
-func (t *SMTP) egress(to netip.Addr) (from netip.Addr, ok bool) {
-	var fit []netip.Addr
-	for _, a := range t.Bind {
-		if a.Is4() == to.Is4() {
-			fit = append(fit, a)
-		}
-	}
-	if len(fit) == 0 {
-		return netip.Addr{}, len(t.Bind) == 0
-	}
-	return fit[rand.IntN(len(fit))], true
-}
-
-// connect opens a connection and brings it to where MAIL can be sent.
-func (d *journey) connect(ctx context.Context, key poolKey, withTLS bool) (*client, *fault) {
-	timeouts := d.Timeouts.orDefault()
-	dialing, cancel := context.WithTimeout(ctx, timeouts.Connect)
-	defer cancel()
-	dial := d.Dial
-	if dial == nil {
-		dial = dialTCP
-	}
-	conn, err := dial(dialing, key.bind, key.server)
-	if err != nil {
-		return nil, &fault{stage: "connect", err: err}
-	}
-	defer closeWhenDone(ctx, conn)()
-	h := hello{helo: d.Helo, name: key.name, verify: key.require, roots: d.Roots}
-	if withTLS {
-		h.tls = d.sessions.config()
-	}
-	c := newClient(conn, key.name, key.server, timeouts)
-	if f := c.open(ctx, h); f != nil {
-		d.dismiss(c, f)
-		return nil, f
-	}
-	return c, nil
-}
-
-// closeWhenDone ends what is read or written on conn when ctx ends. The function
-// it gives takes that back.
-func closeWhenDone(ctx context.Context, conn net.Conn) (stop func() bool) {
-	return context.AfterFunc(ctx, func() { conn.Close() })
-}
-
-// dismiss ends a connection that failed, with QUIT if it still speaks.
-func (t *SMTP) dismiss(c *client, f *fault) {
-	if f.reply.Code != 0 && !f.lost {
-		c.quit()
-		return
-	}
-	c.conn.Close() // it failed already
-}
-
-// use sends on an open connection, which then waits for reuse if it is still
-// good for that.
-func (d *journey) use(ctx context.Context, key poolKey, c *client) *fault {
-	if f := d.transact(ctx, c); f != nil {
-		d.dismiss(c, f)
-		return f
-	}
-	limit, idle := d.MaxMessages, d.IdleLimit
-	if limit == 0 {
-		limit = DefaultMaxMessages
-	}
-	if idle == 0 {
-		idle = DefaultIdleLimit
-	}
-	if c.messages >= limit || c.replies.in.Buffered() > 0 || ctx.Err() != nil {
-		c.quit()
-		return nil
-	}
-	d.pool.put(key, c, time.Now(), idle)
-	return nil
-}
-
-// transact runs one transaction, and more as long as the server takes some
-// recipients and wants others in the next.
-func (d *journey) transact(ctx context.Context, c *client) *fault {
-	defer closeWhenDone(ctx, c.conn)()
-	for {
-		t := transaction{client: c, Attempt: d.Attempt, recipients: d.undecided(), results: d.results, eightBit: d.eightBit, utf8Header: d.utf8Header}
-		d.counters.transactions.Add(1)
-		if f := t.run(); f != nil || !t.progressed() {
-			return f
-		}
-		for _, i := range t.later {
-			d.results[i] = Result{}
-		}
-	}
-}
-
-// progressed says that another transaction is worth it: the server put some
-// recipients off and took others.
-func (t *transaction) progressed() bool {
-	if len(t.later) == 0 {
-		return false
-	}
-	for _, i := range t.recipients {
-		if t.results[i].Status == Delivered {
-			return true
-		}
-	}
-	return false
 }
 
 func dialTCP(ctx context.Context, from netip.Addr, to netip.AddrPort) (net.Conn, error) {

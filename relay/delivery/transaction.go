@@ -23,11 +23,8 @@ var contentBuffers = sync.Pool{New: func() any { b := make([]byte, 0, contentBuf
 // transaction is one MAIL to its end on one connection.
 type transaction struct {
 	*client
-	*Attempt
-	recipients []int // the indices of results this transaction is about
-	results    []Result
-	eightBit   bool  // the content has octets outside ASCII
-	utf8Header bool  // its header has, and came with SMTPUTF8
+	*journey
+	recipients []int // the indices of results this transaction is about, each fit for the server
 	utf8       bool  // SMTPUTF8 is given
 	later      []int // recipients the server wants in another transaction
 }
@@ -36,13 +33,7 @@ type transaction struct {
 // them undecided and gives the fault that stopped it: then nothing was handed
 // over and another host may be tried.
 func (t *transaction) run() *fault {
-	if misfit := t.misfit(); misfit.Status != Undecided {
-		t.decideAll(misfit)
-		return nil
-	}
-	if t.failUTF8Recipients(); len(t.recipients) == 0 {
-		return nil
-	}
+	t.utf8 = t.needsUTF8()
 	t.messages++
 	offer := t.offerStepwise
 	if t.ext.pipelining {
@@ -52,6 +43,8 @@ func (t *transaction) run() *fault {
 	switch {
 	case f != nil:
 		return f
+	case data.Code == 0 && t.wanted(): // the content goes in chunks
+		return t.sendChunks()
 	case data.Code == 0: // DATA was not sent: nobody to send it for
 		return t.reset()
 	case data.Code != 354:
@@ -63,44 +56,28 @@ func (t *transaction) run() *fault {
 	return t.sendContent()
 }
 
-// misfit finds what can be known before MAIL to make the message impossible
-// here. A relay may not convert signed content.
-func (t *transaction) misfit() Result {
-	reject := func(enhanced, format string, args ...any) Result { return t.blame(failed(enhanced, format, args...)) }
-	if t.ext.size > 0 && t.Size > t.ext.size { // RFC 1870 section 6.1
-		return reject("5.3.4", "the message has %d octets and the server takes at most %d", t.Size, t.ext.size)
+// needsUTF8 says that the header or an address is outside ASCII.
+func (t *transaction) needsUTF8() bool {
+	if t.utf8Header || !t.Envelope.From.IsASCII() {
+		return true
 	}
-	if !t.ext.utf8 { // RFC 6531 section 3.2
-		switch {
-		case !t.Envelope.From.IsASCII():
-			return reject("5.6.7", "the sender's address is outside ASCII, and the server does not offer SMTPUTF8")
-		case t.utf8Header:
-			return reject("5.6.7", "the header has octets outside ASCII, and the server does not offer SMTPUTF8")
+	for _, i := range t.recipients {
+		if !t.Envelope.Recipients[i].Address.IsASCII() {
+			return true
 		}
 	}
-	if t.eightBit && !t.ext.eightBit { // RFC 6152 section 3
-		return reject("5.6.3", "the message has octets outside ASCII, the server does not offer 8BITMIME, and conversion would break its signature")
-	}
-	return Result{}
+	return false
 }
 
-// failUTF8Recipients decides the recipients that this server cannot be told of,
-// and finds whether the others need SMTPUTF8. A domain outside ASCII needs
-// nothing: it goes out in A-labels always.
-func (t *transaction) failUTF8Recipients() {
-	t.utf8 = t.utf8Header || !t.Envelope.From.IsASCII()
-	var fit []int
+// delivered says that some recipient got the message: then it is worth to try
+// those that the server put off in another transaction.
+func (t *transaction) delivered() bool {
 	for _, i := range t.recipients {
-		switch ascii := t.Envelope.Recipients[i].Address.IsASCII(); {
-		case ascii:
-			fit = append(fit, i)
-		case t.ext.utf8:
-			fit, t.utf8 = append(fit, i), true
-		default:
-			t.results[i] = t.blame(failed("5.6.7", "the recipient's address is outside ASCII, and the server does not offer SMTPUTF8"))
+		if t.results[i].Status == Delivered {
+			return true
 		}
 	}
-	t.recipients = fit
+	return false
 }
 
 // offerStepwise says MAIL, each RCPT and DATA, one after the other. The zero
@@ -123,7 +100,7 @@ func (t *transaction) offerStepwise() (Reply, *fault) {
 			return Reply{}, f
 		}
 	}
-	if !t.wanted() {
+	if !t.wanted() || t.ext.chunking {
 		return Reply{}, nil
 	}
 	t.queue("DATA")
@@ -135,7 +112,8 @@ func (t *transaction) offerStepwise() (Reply, *fault) {
 
 // offerPipelined writes MAIL, RCPTs and DATA in as few pieces as may be and then
 // reads the replies (RFC 2920). DATA goes with the last piece, so it may be
-// answered though nobody wants the message.
+// answered though nobody wants the message. With CHUNKING the content waits until
+// it is known who does: that costs no more round trips.
 func (t *transaction) offerPipelined() (Reply, *fault) {
 	t.queueMail()
 	mailRead, mailOK := false, false
@@ -145,7 +123,7 @@ func (t *transaction) offerPipelined() (Reply, *fault) {
 		for _, i := range batch {
 			t.queueRcpt(i)
 		}
-		if len(rest) == 0 {
+		if len(rest) == 0 && !t.ext.chunking {
 			t.queue("DATA")
 		}
 		if f := t.flush("MAIL", t.timeouts.Mail); f != nil {
@@ -167,6 +145,9 @@ func (t *transaction) offerPipelined() (Reply, *fault) {
 			return Reply{}, nil
 		}
 	}
+	if t.ext.chunking {
+		return Reply{}, nil
+	}
 	return t.readData()
 }
 
@@ -181,6 +162,9 @@ func (t *transaction) queueMail() {
 	}
 	if t.utf8 {
 		t.out = append(t.out, " SMTPUTF8"...)
+	}
+	if t.security.Require && t.ext.requireTLS { // RFC 8689 section 3
+		t.out = append(t.out, " REQUIRETLS"...)
 	}
 	if t.ext.dsn && (env.Ret == "FULL" || env.Ret == "HDRS") {
 		t.out = append(append(t.out, " RET="...), env.Ret...)
@@ -293,21 +277,38 @@ func (t *transaction) sendContent() *fault {
 	if f := t.writeContent(); f != nil {
 		return f
 	}
-	r, f := t.read("end of data", t.timeouts.End)
+	return t.readEnd("end of data")
+}
+
+// readEnd reads the answer to the whole message.
+func (t *transaction) readEnd(stage string) *fault {
+	r, f := t.read(stage, t.timeouts.End)
 	switch {
 	case f != nil && f.reply.Code == 0:
-		t.decideAll(t.blame(deferred("4.4.2", "the message was sent, but its confirmation was lost (%s): the recipient may get it twice", f)))
+		t.decideAll(t.blame(confirmationLost(f)))
 		return f
 	case f != nil:
 		t.decideAll(t.verdict(f.reply))
 		return f
 	case r.intermediate():
-		confused := t.confused(r, "end of data")
+		confused := t.confused(r, stage)
 		t.decideAll(t.blame(deferred("4.5.0", "%s", confused)))
 		return confused
+	case stage == "BDAT" && t.unknown(r):
+		return t.withoutChunks(r)
 	}
 	t.decideAll(t.verdict(r.keep()))
+	if stage == "BDAT" && r.positive() {
+		t.chunked = true
+	}
+	if stage == "BDAT" && !r.positive() { // RFC 3030 section 2: the rest of the transaction is undefined then
+		return t.reset()
+	}
 	return nil
+}
+
+func confirmationLost(f *fault) Result {
+	return deferred("4.4.2", "the message was sent, but its confirmation was lost (%s): the recipient may get it twice", f)
 }
 
 // writeContent writes header and body with the final dot. If it fails, the
@@ -323,12 +324,10 @@ func (t *transaction) writeContent() *fault {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, errContent):
-		t.decideAll(t.blame(failed("5.6.0", "not sent: %v", err)))
-	case errors.As(err, new(readError)):
-		t.decideAll(t.blame(deferred("4.3.0", "the stored message could not be read: %v", err)))
+	case errors.Is(err, errContent), errors.As(err, new(readError)):
+		t.decideAll(t.blame(unreadable(err)))
 	default:
-		f := t.lastWords("content", err)
+		f := t.lastWords("content", err, 1)
 		if f.reply.Code != 0 {
 			t.decideAll(t.verdict(f.reply))
 		}
@@ -411,7 +410,7 @@ func (t *transaction) verdict(r Reply) Result {
 	result := t.blame(Result{Enhanced: r.Enhanced, Reply: r.String(), Said: true})
 	switch r.Code / 100 {
 	case 2:
-		result.Status = Delivered
+		result.Status, result.Relayed = Delivered, !t.ext.dsn
 	case 4:
 		result.Status = Deferred
 	case 5:
@@ -423,8 +422,8 @@ func (t *transaction) verdict(r Reply) Result {
 	return result
 }
 
-// blame names the host in a result that is ours.
-func (t *transaction) blame(r Result) Result {
-	r.Host, r.Server, r.TLS = t.host, t.server, t.tls
+// blame names the host in a result that is ours, and where it was asked from.
+func (c *client) blame(r Result) Result {
+	r.Host, r.Server, r.TLS, r.Egress = c.host, c.server, c.tls, c.egress
 	return r
 }

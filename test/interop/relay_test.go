@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -54,6 +55,7 @@ listen_tls = ["127.0.0.1:0"]
 listen_submission = ["127.0.0.1:0"]
 [dns]
 servers = [%q]
+dnssec_probe = %q
 [delivery]
 port = %d
 tls = %q
@@ -66,6 +68,12 @@ listen = ""
 
 // options are what the tests' relays differ in.
 type options struct {
+	internet    func(r *relay) string // makes the rest of the internet, and gives the resolver to ask; nil: the name server of the internet
+	dnssecProbe string                // dns.dnssec_probe; empty: as it is
+	config      string                // more of relay.toml
+	roots       *x509.CertPool
+	dialWeb     func(ctx context.Context, network, address string) (net.Conn, error)
+
 	port uint16 // of exchangers; zero: the receiver's
 	tls  string // delivery.tls; empty: opportunistic
 }
@@ -90,6 +98,13 @@ func start(t *testing.T, o options) *relay {
 	t.Cleanup(func() { r.receiver.Close() })
 	r.internet.AddCustomer(domainName, "acme")
 	r.internet.AddReceiver("mailbox.example", r.receiver.Addr().Addr())
+	resolver := r.internet.DNS()
+	if o.internet != nil {
+		resolver = o.internet(r)
+	}
+	if o.dnssecProbe == "" {
+		o.dnssecProbe = "."
+	}
 	r.makeKeys(t)
 	if o.port == 0 {
 		o.port = r.receiver.Addr().Port()
@@ -97,7 +112,7 @@ func start(t *testing.T, o options) *relay {
 	if o.tls == "" {
 		o.tls = "opportunistic"
 	}
-	r.write(t, "relay.toml", fmt.Sprintf(nodeConfig, r.internet.DNS(), o.port, o.tls))
+	r.write(t, "relay.toml", fmt.Sprintf(nodeConfig, resolver, o.dnssecProbe, o.port, o.tls)+o.config)
 	r.write(t, "registry.toml", fmt.Sprintf(`[[organisation]]
 id = "acme"
 name = "Acme"
@@ -113,7 +128,7 @@ username = %q
 password = { argon2id = %q }
 from = ["*@acme.example"]
 `, username, org.HashPassword([]byte(r.password))))
-	if r.app, err = app.New(app.Options{ConfigFile: filepath.Join(dir, "relay.toml"), Version: "test"}); err != nil {
+	if r.app, err = app.New(app.Options{ConfigFile: filepath.Join(dir, "relay.toml"), Version: "test", Roots: o.roots, DialWeb: o.dialWeb}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
