@@ -3,24 +3,23 @@ package custody
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"anechoic/ledger"
-	"anechoic/mail"
 )
 
-// Lease gives up to want leases of what is due at now: the domains in turn, in
-// each what is due longest; all due recipients of a message at a domain
-// together. skip, which may be nil, is asked before each lease whether its
-// domain is to be passed over; it must not call the queue. The leased facts of
+// Lease gives up to want leases of what is due at now: the organisations in turn,
+// of each its domains in turn, in each what is due longest; all due recipients of a message at a domain
+// together. skip, which may be nil, is asked before each lease whether it
+// is to be passed over; it must not call the queue. The leased facts of
 // all of them are durable when Lease returns. No lease and no error: nothing is
 // due.
-func (q *Queue) Lease(ctx context.Context, now time.Time, want int, skip func(mail.Domain) bool) ([]*Lease, error) {
+func (q *Queue) Lease(ctx context.Context, now time.Time, want int, skip func(Candidate) bool) ([]*Lease, error) {
 	leases := q.take(now, want, skip)
 	if len(leases) == 0 {
 		return nil, ctx.Err()
@@ -51,7 +50,7 @@ func (q *Queue) Lease(ctx context.Context, now time.Time, want int, skip func(ma
 }
 
 // take takes due slots out of the index and makes leases of them.
-func (q *Queue) take(now time.Time, want int, skip func(mail.Domain) bool) []*Lease {
+func (q *Queue) take(now time.Time, want int, skip func(Candidate) bool) []*Lease {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	slots := q.index.take(now.UnixNano(), want, skip)
@@ -60,9 +59,10 @@ func (q *Queue) take(now time.Time, want int, skip func(mail.Domain) bool) []*Le
 	}
 	leases := make([]*Lease, len(slots))
 	for i, s := range slots {
-		l := &Lease{ID: s.entry.id, Domain: s.domain.domain, slot: s, at: now, recent: s.entry.recent}
-		for j := range s.rcpts {
-			if r := &s.rcpts[j]; r.state == recipientQueued && r.due <= now.UnixNano() {
+		l := &Lease{ID: s.entry.id(), Domain: s.lane.domain, Via: s.lane.way.via, End: s.lane.way.end, slot: s, at: now, recent: q.index.atHand(s.entry)}
+		rcpts := s.rcpts()
+		for j := range rcpts {
+			if r := &rcpts[j]; r.state == recipientQueued && r.due <= now.UnixNano() {
 				l.numbers = append(l.numbers, r.number)
 			}
 		}
@@ -81,7 +81,7 @@ func (q *Queue) fill(ctx context.Context, l *Lease) (err error) {
 	l.Message = l.record.message(l.ID)
 	l.Recipients = make([]Recipient, len(l.stored))
 	for i, r := range l.stored {
-		l.Recipients[i] = Recipient{Recipient: r.Recipient, Attempts: int(r.Attempts), LastReply: r.Reply}
+		l.Recipients[i] = Recipient{Recipient: r.Recipient, Attempts: int(r.Attempts), LastReply: r.Reply, Told: r.Told, Course: r.Course}
 		l.Attempt = max(l.Attempt, int(r.Attempts)+1)
 	}
 	return nil
@@ -104,6 +104,9 @@ func (q *Queue) records(ctx context.Context, l *Lease) (*messageRecord, []*recip
 	if err != nil {
 		return nil, nil, err
 	}
+	if m.Org != l.slot.entry.org() || m.Source != l.slot.entry.origin.source {
+		return nil, nil, fmt.Errorf("%w: it is of another organisation or source than its summary says", errRecord)
+	}
 	for i, n := range l.numbers {
 		if stored[i], err = q.recipient(ctx, l, n); err != nil {
 			return nil, nil, err
@@ -123,7 +126,7 @@ func (q *Queue) recipient(ctx context.Context, l *Lease, number uint32) (*recipi
 	if err != nil {
 		return nil, err
 	}
-	if !hmac.Equal(r.MAC, q.seals.recipientMAC(l.ID, number, &r.Recipient)) || r.Address.Domain() != l.Domain {
+	if !q.seals.isAccepted(l.ID, number, r) || r.Address.Domain() != l.Domain || r.Course.way() != (way{l.Via, l.End}) {
 		return nil, fmt.Errorf("%w: recipient %d is not the one that was accepted", errRecord, number)
 	}
 	return r, nil
@@ -141,6 +144,58 @@ func (q *Queue) giveBack(leases []*Lease) {
 	}
 }
 
+// Return ends leases that nobody attempted, with a reason why. They are due as
+// before, but not before notBefore as far as that is within the longest retry; this
+// much is in memory only. It costs one write that nobody waits for, with the facts:
+// so it is for what could not be attempted at all, by the hundred. What a person
+// asked for meanwhile takes effect.
+func (q *Queue) Return(ctx context.Context, leases []*Lease, notBefore time.Time, why string, now time.Time) error {
+	notBefore = earlier(notBefore, now.Add(q.opts.longestWait()))
+	b := Batch{Lazy: true}
+	var steered []*Lease
+	q.mu.Lock()
+	for _, l := range leases {
+		for l.slot.busy {
+			q.idle.Wait()
+		}
+		switch {
+		case l.slot.lease != l:
+		case len(l.wishes) > 0:
+			steered = append(steered, l)
+		default:
+			q.postpone(l, notBefore)
+			f := l.fact(ledger.Deferred, now, l.addresses(nil))
+			f.Disposition, f.Detail = ledger.DispositionDeferred, "not attempted: "+why
+			b.Facts = append(b.Facts, f)
+		}
+	}
+	q.mu.Unlock()
+	q.wakeUp()
+	var err error
+	for _, l := range steered {
+		err = errors.Join(err, q.Settle(ctx, l, nil, nil, now))
+	}
+	if len(b.Facts) > 0 {
+		err = errors.Join(err, q.engine.Commit(ctx, &b))
+	}
+	if err != nil {
+		return fmt.Errorf("custody: return leases: %w", err)
+	}
+	return nil
+}
+
+// postpone ends a lease; its recipients are not due before a time. mu is held.
+func (q *Queue) postpone(l *Lease, notBefore time.Time) {
+	q.endLease(l)
+	rcpts := l.slot.rcpts()
+	for i := range rcpts {
+		if slices.Contains(l.numbers, rcpts[i].number) {
+			rcpts[i].due = max(rcpts[i].due, notBefore.UnixNano())
+		}
+	}
+	q.replace(l.slot)
+}
+
 // endLease takes a lease from its slot. mu is held.
 func (q *Queue) endLease(l *Lease) {
 	l.slot.lease = nil
@@ -153,7 +208,7 @@ func (q *Queue) replace(s *slot) {
 		q.index.done(s, func(*rcpt) bool { return true })
 		return
 	}
-	if len(s.rcpts) > 0 {
+	if len(s.rcpts()) > 0 {
 		q.index.place(s)
 	}
 }

@@ -70,6 +70,9 @@ type Detained struct {
 // body and facts. The Receipt says that it is done; after an error nothing may
 // be acknowledged. ErrDetentionFull: the organisation has too much already.
 func (q *Queue) Detain(ctx context.Context, d Detention, now time.Time) (Receipt, error) {
+	if err := q.awaitDetained(ctx); err != nil {
+		return Receipt{}, fmt.Errorf("custody: detain %s: %w", d.ID, err)
+	}
 	header := d.Header.Bytes()
 	size := int64(len(header)) + d.bodySize()
 	if err := d.check(); err != nil {
@@ -212,7 +215,7 @@ func (q *Queue) ReleaseDetained(ctx context.Context, s Submission, now time.Time
 	fail := func(err error) (Receipt, error) {
 		return Receipt{}, fmt.Errorf("custody: release detained %s: %w", s.ID, err)
 	}
-	if err := q.detained.claim(s.ID); err != nil {
+	if err := errors.Join(q.awaitDetained(ctx), q.detained.claim(s.ID)); err != nil {
 		return fail(err)
 	}
 	defer q.detained.unclaim(s.ID)
@@ -224,7 +227,7 @@ func (q *Queue) ReleaseDetained(ctx context.Context, s Submission, now time.Time
 		return fail(fmt.Errorf("%w of %s", ErrNoWarrant, r.Org))
 	}
 	b := Batch{Facts: []ledger.Fact{r.fact(s.ID, ledger.Released, now)}}
-	k, err := q.stage(&b, s, now)
+	k, err := q.stage(ctx, &b, s, now)
 	if err != nil {
 		return fail(err)
 	}
@@ -246,6 +249,9 @@ func (q *Queue) DropDetained(ctx context.Context, id mail.ID, now time.Time) err
 
 // ExpireDetained drops what was detained for too long, and says how many.
 func (q *Queue) ExpireDetained(ctx context.Context, now time.Time) (expired int, err error) {
+	if err := q.awaitDetained(ctx); err != nil {
+		return 0, fmt.Errorf("custody: expire detained: %w", err)
+	}
 	for _, id := range q.detained.expired(now) {
 		err := q.endDetention(ctx, id, "nobody released it in time", now)
 		switch {
@@ -260,7 +266,7 @@ func (q *Queue) ExpireDetained(ctx context.Context, now time.Time) (expired int,
 
 func (q *Queue) endDetention(ctx context.Context, id mail.ID, detail string, now time.Time) error {
 	fail := func(err error) error { return fmt.Errorf("custody: drop detained %s: %w", id, err) }
-	if err := q.detained.claim(id); err != nil {
+	if err := errors.Join(q.awaitDetained(ctx), q.detained.claim(id)); err != nil {
 		return fail(err)
 	}
 	defer q.detained.unclaim(id)

@@ -1,7 +1,6 @@
 package custody
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -52,7 +51,7 @@ func (s sealer) sealDetained(id mail.ID, r *detainedRecord) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(append([]byte{recordVersion}, s.detainedMAC(id, text)...), text...), nil
+	return append(append([]byte{recordVersion1}, s.detainedMAC(id, text)...), text...), nil
 }
 
 func (s sealer) detainedMAC(id mail.ID, text []byte) []byte {
@@ -66,8 +65,8 @@ func (s sealer) openDetained(key string, value []byte) (mail.ID, *detainedRecord
 	switch {
 	case !id.Valid() || detainedKey(id) != key:
 		return "", nil, fmt.Errorf("%w: key %q names no detained message", errRecord, key)
-	case len(value) < 1+sha256.Size || value[0] != recordVersion:
-		return id, nil, fmt.Errorf("%w: it is not of version %d", errRecord, recordVersion)
+	case len(value) < 1+sha256.Size || value[0] != recordVersion1:
+		return id, nil, fmt.Errorf("%w: it is not of version %d", errRecord, recordVersion1)
 	}
 	mac, text := value[1:1+sha256.Size], value[1+sha256.Size:]
 	if !hmac.Equal(mac, s.detainedMAC(id, text)) {
@@ -135,19 +134,6 @@ func (q *Queue) moveDetainedAside(ctx context.Context, key string, value []byte,
 	})
 }
 
-// readDetained notes what is detained, and what of it is damaged.
-func (o *opening) readDetained(ctx context.Context) error {
-	return o.q.engine.Scan(ctx, detainedPrefix, "", func(key string, value []byte) bool {
-		id, r, err := o.q.seals.openDetained(key, value)
-		if err != nil {
-			o.damaged = append(o.damaged, damage{Record: Record{Key: key, Value: bytes.Clone(value)}, id: id, cause: err})
-			return true
-		}
-		o.q.detained.add(id, detainedEntry{org: r.Org, size: r.Size, expires: r.Expires})
-		return true
-	})
-}
-
 // detainedIndex is what is detained, in memory: for the caps, for expiry, and so
 // that one person at a time ends a detention. It does no I/O.
 type detainedIndex struct {
@@ -181,6 +167,7 @@ func (x *detainedIndex) reserve(id mail.ID, e detainedEntry) error {
 
 // add notes a message that is there.
 func (x *detainedIndex) add(id mail.ID, e detainedEntry) {
+	x.forget(id)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.put(id, e)

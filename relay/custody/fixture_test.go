@@ -32,6 +32,9 @@ var options = custody.Options{SealKey: sealKey, RetryAfter: []time.Duration{10 *
 func open(t testing.TB, engine custody.Engine) *custody.Queue {
 	t.Helper()
 	q, err := custody.OpenQueue(ctx, engine, options)
+	if err == nil {
+		err = q.Read(ctx)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

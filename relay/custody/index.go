@@ -1,27 +1,34 @@
 package custody
 
 import (
-	"container/heap"
 	"time"
 
 	"anechoic/mail"
 )
 
 // index is the queue in memory: what is due when, for whom, and what is leased.
-// It holds about 300 octets a message; envelopes and contents stay in the
-// engine. It decides, and does no I/O; Queue guards it by its mutex.
+// It holds about 180 octets for a message to one recipient; envelopes and
+// contents stay in the engine. It decides, and does no I/O; Queue guards it by
+// its mutex. Whose turn it is: lanes.go.
 type index struct {
-	messages map[mail.ID]*entry
-	domains  map[mail.Domain]*domainQueue
-	waiting  domainHeap     // domains whose first slot is not due, by when it is
-	ready    []*domainQueue // domains that were due, in the order of their turns
-	orgs     map[string]string
-	held     int // recipients
-	leased   int // recipients
+	messages  map[idKey]*entry
+	tenants   map[string]*tenant
+	suspended suspended
+	waiting   laneHeap  // lanes whose first slot is not due, by when it is
+	ready     []*tenant // have lanes that were due, in the order of their turns
+	passed    []*tenant // passed over in this call of take
+	held      int       // recipients
+	leased    int       // recipients
 
-	recent [maxRecent]*entry // whose records are still at hand
-	// recentOctets are those of the contents at hand.
-	recentOctets int
+	latest  int64 // no slot was placed with a later due
+	longest int64 // how far off a due time can be by rights
+	expires int64 // how long after it was kept a message expires
+
+	recent [maxRecent]struct { // whose records are still at hand
+		entry   *entry
+		records *recent
+	}
+	recentOctets int // those of the contents at hand
 	nextRecent   int
 }
 
@@ -36,20 +43,58 @@ const (
 	maxRecentOctets  = 16 << 20
 )
 
-func newIndex() *index {
-	return &index{messages: map[mail.ID]*entry{}, domains: map[mail.Domain]*domainQueue{}, orgs: map[string]string{}}
+func newIndex(opts *Options) *index {
+	return &index{
+		messages: map[idKey]*entry{}, tenants: map[string]*tenant{},
+		longest: int64(opts.longestWait()), expires: int64(opts.ExpireAfter),
+	}
 }
 
-// entry is one message.
+// idKey is a mail.ID as it takes the least room.
+type idKey [16]byte
+
+func keyOf(id mail.ID) idKey {
+	k, _ := id.Octets()
+	return k
+}
+
+// kept is the time in the identifier, in nanoseconds since 1970: about when the
+// message was kept.
+func (k idKey) kept() int64 {
+	ms := int64(k[0])<<40 | int64(k[1])<<32 | int64(k[2])<<24 | int64(k[3])<<16 | int64(k[4])<<8 | int64(k[5])
+	return ms * int64(time.Millisecond)
+}
+
+// entry is one message. Its first slot is part of it: most messages have no other.
 type entry struct {
-	id     mail.ID
-	org    string
-	slots  []*slot
-	recent *recent
-	open   int32 // recipients not done
-	busy   int32 // commits in flight that may finish recipients
-	aside  bool  // a record of it was set aside: message and body are never deleted
-	gone   bool  // done, or set aside whole
+	key    idKey
+	origin *origin
+	more   *[]*slot // beside first; nil: none
+	open   int32    // recipients not done
+	busy   int16    // commits in flight that may finish recipients
+	recent uint16   // place in index.recent, from 1; 0: not at hand
+	aside  bool     // a record of it was set aside: message and body are never deleted
+	gone   bool     // done, or set aside whole
+	first  slot     // its lane is nil when it is done
+}
+
+func (e *entry) id() mail.ID { return mail.IDOf(e.key) }
+func (e *entry) org() string { return e.origin.tenant.org }
+
+// slots gives the slots that are not done. None may be dropped meanwhile but the
+// one that was given.
+func (e *entry) slots(yield func(*slot) bool) {
+	if e.first.lane != nil && !yield(&e.first) {
+		return
+	}
+	if e.more == nil {
+		return
+	}
+	for _, s := range append([]*slot(nil), *e.more...) {
+		if !yield(s) {
+			return
+		}
+	}
 }
 
 // recent is the records of a message as they were kept.
@@ -63,39 +108,89 @@ type recent struct {
 // remember keeps the records of a message at hand, and lets go of those of the
 // message that was remembered longest ago.
 func (x *index) remember(e *entry, r *recent) {
-	if old := x.recent[x.nextRecent]; old != nil {
-		x.letGo(old)
+	n := x.nextRecent
+	place := &x.recent[n]
+	if place.entry != nil {
+		x.letGo(place.entry)
 	}
 	if len(r.whole) > maxRecentContent || x.recentOctets+len(r.whole) > maxRecentOctets {
 		r.whole = nil
 	}
 	x.recentOctets += len(r.whole)
-	e.recent = r
-	x.recent[x.nextRecent] = e
-	x.nextRecent = (x.nextRecent + 1) % maxRecent
+	place.entry, place.records = e, r
+	e.recent = uint16(n + 1)
+	x.nextRecent = (n + 1) % maxRecent
+}
+
+// atHand gives the records of a message that are at hand, or nil.
+func (x *index) atHand(e *entry) *recent {
+	if e.recent == 0 {
+		return nil
+	}
+	return x.recent[e.recent-1].records
 }
 
 // letGo gives up what is at hand of a message.
 func (x *index) letGo(e *entry) {
-	if e.recent != nil {
-		x.recentOctets -= len(e.recent.whole)
-		e.recent = nil
+	if e.recent == 0 {
+		return
 	}
+	place := &x.recent[e.recent-1]
+	x.recentOctets -= len(place.records.whole)
+	place.entry, place.records = nil, nil
+	e.recent = 0
 }
 
-// slot is the recipients of one message at one domain. It is in its domain's
-// heap while a recipient is queued and nobody has it.
+// slot is the recipients of one message at one domain. It is in its lane's heap
+// while a recipient is queued and nobody has it.
 type slot struct {
-	entry  *entry
-	domain *domainQueue
-	due    int64 // of the first queued recipient, in nanoseconds since 1970, as all times here
-	at     int   // in the domain's heap; outside: it is leased, steered, or nothing is queued
-	lease  *Lease
-	busy   bool // a commit about its recipients is in flight
-	rcpts  []rcpt
+	entry *entry
+	lane  *lane
+	due   int64   // of the first queued recipient, in nanoseconds since 1970, as all times here
+	more  *[]rcpt // all recipients, if there ever were several
+	lease *Lease
+	one   [1]rcpt // the recipient, if there was one only
+	at    int32   // in the lane's heap; outside: it is leased, steered, or nothing is queued
+	n     uint8   // how many of one there are
+	busy  bool    // a commit about its recipients is in flight
 }
 
 const outside = -1
+
+// rcpts are the recipients not done. They may be changed in place.
+func (s *slot) rcpts() []rcpt {
+	if s.more != nil {
+		return *s.more
+	}
+	return s.one[:s.n]
+}
+
+func (s *slot) addRcpt(r rcpt) {
+	switch {
+	case s.more != nil:
+		*s.more = append(*s.more, r)
+	case s.n == 0:
+		s.one[0], s.n = r, 1
+	default:
+		s.more = &[]rcpt{s.one[0], r}
+	}
+}
+
+// keepRcpts leaves those for which keep says true.
+func (s *slot) keepRcpts(keep func(*rcpt) bool) {
+	all := s.rcpts()
+	left := all[:0]
+	for i := range all {
+		if keep(&all[i]) {
+			left = append(left, all[i])
+		}
+	}
+	if s.more != nil {
+		*s.more = left
+		return
+	}
+	s.n = uint8(len(left))
+}
 
 // rcpt is one recipient not done.
 type rcpt struct {
@@ -105,156 +200,59 @@ type rcpt struct {
 	state    recipientState
 }
 
-// place says where a domainQueue stands.
-type place uint8
-
-const (
-	placeNowhere place = iota // nothing queued
-	placeWaiting
-	placeReady
-)
-
-// domainQueue is what is queued for one recipient domain.
-type domainQueue struct {
-	domain mail.Domain
-	slots  slotHeap
-	refs   int // slots that name it, queued or not
-	queued int // recipients in the slots of the heap
-	place  place
-	at     int // in index.waiting
-}
-
 // add makes a message known, all its recipients idle.
-func (x *index) add(id mail.ID, org string) *entry {
-	e := &entry{id: id, org: x.intern(org)}
-	x.messages[id] = e
+func (x *index) add(key idKey, org, source string) *entry {
+	e := &entry{key: key, origin: x.origin(org, source)}
+	e.origin.tenant.messages++
+	x.messages[key] = e
 	return e
 }
 
-func (x *index) intern(s string) string {
-	if known, ok := x.orgs[s]; ok {
-		return known
-	}
-	x.orgs[s] = s
-	return s
-}
-
-// addRecipient adds a recipient to the slot of its domain, which place then puts
-// where it can be found.
-func (x *index) addRecipient(e *entry, domain mail.Domain, r rcpt) {
+// addRecipient adds a recipient to the slot of its domain and way, which place then
+// puts where it can be found.
+func (x *index) addRecipient(e *entry, domain mail.Domain, w way, r rcpt) {
+	x.slot(e, domain, w).addRcpt(r)
 	e.open++
 	if r.state != recipientQueued {
 		x.held++
 	}
-	for i := len(e.slots) - 1; i >= 0; i-- {
-		if s := e.slots[i]; s.domain.domain == domain {
-			s.rcpts = append(s.rcpts, r)
-			return
+}
+
+// slot is that of a message for a domain and way; it is made at the first recipient.
+func (x *index) slot(e *entry, domain mail.Domain, w way) *slot {
+	if e.first.lane == nil && e.more == nil {
+		e.first = slot{entry: e, lane: x.lane(e.origin.tenant, laneKey{domain, w}), at: outside}
+		return &e.first
+	}
+	for s := range e.slots {
+		if s.lane.laneKey == (laneKey{domain, w}) {
+			return s
 		}
 	}
-	d := x.domains[domain]
-	if d == nil {
-		d = &domainQueue{domain: domain}
-		x.domains[domain] = d
+	s := &slot{entry: e, lane: x.lane(e.origin.tenant, laneKey{domain, w}), at: outside}
+	if e.more == nil {
+		e.more = new([]*slot)
 	}
-	d.refs++
-	e.slots = append(e.slots, &slot{entry: e, domain: d, at: outside, rcpts: []rcpt{r}})
+	*e.more = append(*e.more, s)
+	return s
 }
 
-// place puts a slot into its domain's heap if a recipient is queued.
-func (x *index) place(s *slot) {
-	queued := 0
-	for _, r := range s.rcpts {
-		if r.state == recipientQueued {
-			if queued == 0 || r.due < s.due {
-				s.due = r.due
-			}
-			queued++
+// move puts a recipient, whose slot is in no heap, on another way.
+func (x *index) move(s *slot, number uint32, w way) {
+	e, domain := s.entry, s.lane.domain
+	var moved rcpt
+	x.done(s, func(r *rcpt) bool {
+		if r.number == number {
+			moved = *r
 		}
+		return r.number == number
+	})
+	to := x.slot(e, domain, w)
+	if idle := to.lease == nil && !to.busy; idle {
+		x.remove(to)
+		defer x.place(to)
 	}
-	if queued == 0 {
-		return
-	}
-	s.domain.queued += queued
-	heap.Push(&s.domain.slots, s)
-	x.moved(s.domain)
-}
-
-// remove takes a slot out of its domain's heap, if it is there.
-func (x *index) remove(s *slot) {
-	if s.at == outside {
-		return
-	}
-	for _, r := range s.rcpts {
-		if r.state == recipientQueued {
-			s.domain.queued--
-		}
-	}
-	heap.Remove(&s.domain.slots, s.at)
-	x.moved(s.domain)
-}
-
-// moved puts a domain where it belongs after its first slot changed. One that
-// is ready stays so until its turn.
-func (x *index) moved(d *domainQueue) {
-	switch {
-	case d.place == placeReady:
-	case len(d.slots) == 0 && d.place == placeWaiting:
-		heap.Remove(&x.waiting, d.at)
-	case len(d.slots) == 0:
-	case d.place == placeWaiting:
-		heap.Fix(&x.waiting, d.at)
-	default:
-		heap.Push(&x.waiting, d)
-	}
-}
-
-// take gives up to want slots that are due, out of their heaps: the domains in
-// turn, within a domain what is due longest. skip is asked before each; a domain
-// it names is passed over until the next call and keeps its turn.
-func (x *index) take(now int64, want int, skip func(mail.Domain) bool) []*slot {
-	x.ripen(now)
-	var taken []*slot
-	var passed []*domainQueue
-	for len(x.ready) > 0 && len(taken) < want {
-		d := x.ready[0]
-		x.ready = x.ready[1:]
-		switch {
-		case len(d.slots) == 0 || d.slots[0].due > now:
-			d.place = placeNowhere
-			x.moved(d)
-			x.unlist(d)
-		case skip != nil && skip(d.domain):
-			passed = append(passed, d)
-		default:
-			s := d.slots[0]
-			x.remove(s)
-			taken = append(taken, s)
-			x.ready = append(x.ready, d)
-		}
-	}
-	if len(passed) > 0 {
-		x.ready = append(passed, x.ready...)
-	}
-	return taken
-}
-
-// ripen makes ready the domains that are due.
-func (x *index) ripen(now int64) {
-	for len(x.waiting) > 0 && x.waiting[0].slots[0].due <= now {
-		d := heap.Pop(&x.waiting).(*domainQueue)
-		d.place = placeReady
-		x.ready = append(x.ready, d)
-	}
-}
-
-// nextDue is when the first domain becomes due of those that are not at now.
-func (x *index) nextDue(now int64) (int64, bool) {
-	x.ripen(now)
-	if len(x.waiting) == 0 {
-		return 0, false
-	}
-	return x.waiting[0].slots[0].due, true
+	x.addRecipient(e, domain, w, moved)
 }
 
 // change gives a recipient, whose slot is in no heap, another state and due time.
@@ -269,92 +267,65 @@ func (x *index) change(r *rcpt, state recipientState, due time.Time) {
 }
 
 // done takes the recipients for which gone says true out of a slot that is in
-// no heap, and forgets slot and domain when they are empty.
+// no heap, and forgets slot and lane when they are empty.
 func (x *index) done(s *slot, gone func(*rcpt) bool) {
-	left := s.rcpts[:0]
-	for i := range s.rcpts {
-		r := &s.rcpts[i]
+	s.keepRcpts(func(r *rcpt) bool {
 		if !gone(r) {
-			left = append(left, *r)
-			continue
+			return true
 		}
 		s.entry.open--
 		if r.state != recipientQueued {
 			x.held--
 		}
-	}
-	s.rcpts = left
-	if len(left) == 0 {
+		return false
+	})
+	if len(s.rcpts()) == 0 {
 		x.dropSlot(s)
 	}
 }
 
+// dropSlot takes a slot from its message, if it was not before.
 func (x *index) dropSlot(s *slot) {
-	slots := s.entry.slots
-	for i := range slots {
-		if slots[i] == s {
-			slots[i] = slots[len(slots)-1]
-			s.entry.slots = slots[:len(slots)-1]
+	e, l := s.entry, s.lane
+	if l == nil {
+		return
+	}
+	s.lane = nil
+	if e.more == nil {
+		e.more = new([]*slot) // the first is not used again
+	}
+	more := *e.more
+	for i := range more {
+		if more[i] == s {
+			more[i] = more[len(more)-1]
+			*e.more = more[:len(more)-1]
 			break
 		}
 	}
-	s.domain.refs--
-	x.unlist(s.domain)
+	l.refs--
+	x.unlist(l)
 }
 
-// unlist forgets a domain that no slot names; one that is ready, at its turn.
-func (x *index) unlist(d *domainQueue) {
-	if d.refs == 0 && d.place == placeNowhere {
-		delete(x.domains, d.domain)
+// leave takes a message that is done out of the index.
+func (x *index) leave(e *entry) {
+	e.gone = true
+	if x.messages[e.key] != e {
+		return
 	}
+	x.letGo(e)
+	delete(x.messages, e.key)
+	e.origin.tenant.messages--
+	x.retire(e.origin.tenant)
 }
 
 // forget removes a message with whatever of it is idle. Slots that are leased
 // stay with their leases.
 func (x *index) forget(e *entry) {
-	e.gone = true
-	x.letGo(e)
-	delete(x.messages, e.id)
-	for _, s := range append([]*slot(nil), e.slots...) {
+	for s := range e.slots {
 		if s.lease == nil {
 			x.remove(s)
 			x.done(s, func(*rcpt) bool { return true })
 		}
 	}
-}
-
-// slotHeap is a heap.Interface by due.
-type slotHeap []*slot
-
-func (h slotHeap) Len() int           { return len(h) }
-func (h slotHeap) Less(i, j int) bool { return h[i].due < h[j].due }
-func (h slotHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i]; h[i].at, h[j].at = i, j }
-func (h *slotHeap) Push(s any)        { s.(*slot).at = len(*h); *h = append(*h, s.(*slot)) }
-func (h *slotHeap) Pop() any {
-	old := *h
-	s := old[len(old)-1]
-	old[len(old)-1] = nil
-	s.at = outside
-	*h = old[:len(old)-1]
-	return s
-}
-
-// domainHeap is a heap.Interface by the due of each domain's first slot.
-type domainHeap []*domainQueue
-
-func (h domainHeap) Len() int           { return len(h) }
-func (h domainHeap) Less(i, j int) bool { return h[i].slots[0].due < h[j].slots[0].due }
-func (h domainHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i]; h[i].at, h[j].at = i, j }
-func (h *domainHeap) Push(d any) {
-	q := d.(*domainQueue)
-	q.at, q.place = len(*h), placeWaiting
-	*h = append(*h, q)
-}
-func (h *domainHeap) Pop() any {
-	old := *h
-	d := old[len(old)-1]
-	old[len(old)-1] = nil
-	d.place = placeNowhere
-	*h = old[:len(old)-1]
-	return d
+	x.leave(e)
 }

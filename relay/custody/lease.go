@@ -23,8 +23,10 @@ type Message struct {
 // Recipient is one recipient that a lease is to be delivered to.
 type Recipient struct {
 	mail.Recipient
-	Attempts  int    // before this one
-	LastReply string // of the attempt before, or empty
+	Attempts  int     // before this one
+	LastReply string  // of the attempt before, or empty
+	Told      bool    // the sender was told of a delay
+	Course    *Course // what a person decided; nil: the domain's way
 }
 
 // Lease is the exclusive right to attempt delivery of one message to its due
@@ -33,6 +35,8 @@ type Recipient struct {
 type Lease struct {
 	ID         mail.ID     // of the message
 	Domain     mail.Domain // of all its recipients
+	Via        string      // a person sends them to this next hop, "host:port", instead; see Course
+	End        bool        // a person ended them: they are bounced without an attempt
 	Attempt    int         // the first is 1; the largest among the recipients
 	Message    *Message    // must not be changed
 	Recipients []Recipient
@@ -50,6 +54,7 @@ type Lease struct {
 type wish struct {
 	state  recipientState
 	reason mail.Reason
+	course **Course // nil: it stays as it is
 }
 
 // Final says that a recipient deferred at now has no time left: Settle bounces
@@ -75,9 +80,13 @@ type Outcome struct {
 	Reply     string      // the next hop's, or what stood in its way
 	Site      string      // where it was tried
 	TLS       string      // version and cipher of the connection
+	Egress    string      // the address it was tried from
 	Reason    mail.Reason // for Held, and where one applies
+	Class     string      // what stood in the way (package dsn), for the fact
 	Detail    string      // for log and ledger
-	NotBefore time.Time   // Deferred, Untried: the next attempt is not due earlier
+	NotBefore time.Time   // Deferred, Untried: the next attempt is not due earlier, within the longest retry
+	Again     bool        // Deferred: another attempt is due even if there is no time left
+	Told      bool        // a notice in the same Settle tells the sender of the delay
 }
 
 // Content is the octets of a message as they are to be sent.

@@ -60,7 +60,7 @@ func TestASkippedDomainKeepsItsTurn(t *testing.T) {
 		keep(t, q, submission(to), noon.Add(time.Duration(i)))
 	}
 	skip := true
-	slow := func(d mail.Domain) bool { return skip && d == domain("slow.test") }
+	slow := func(c custody.Candidate) bool { return skip && c.Domain == domain("slow.test") }
 	var got []string
 	for range 3 {
 		leases, err := q.Lease(ctx, noon.Add(time.Minute), 1, slow)
@@ -167,7 +167,7 @@ func TestDeferralsFollowTheScheduleGiveOrTakeATenth(t *testing.T) {
 func TestNotBeforeIsHonoured(t *testing.T) {
 	q := open(t, memory.New())
 	id := keep(t, q, submission("bob@else.test"), noon)
-	later := noon.Add(7 * time.Hour)
+	later := noon.Add(65 * time.Minute) // the longest retry is 66 minutes off
 	settle(t, q, leaseOne(t, q, noon), custody.Outcome{Result: custody.Deferred, NotBefore: later}, noon)
 	if r := show(t, q, id).Recipients[0]; !r.Due.Equal(later) {
 		t.Errorf("due %s", r.Due)
@@ -227,14 +227,19 @@ func TestAnOutcomeForNobodyIsRefused(t *testing.T) {
 
 func TestAnExpiredMessageIsTriedOnceMoreAndBounces(t *testing.T) {
 	engine := memory.New()
-	q := open(t, engine)
+	slow := options
+	slow.RetryAfter = []time.Duration{30 * time.Hour} // longer than it has time
+	q, err := custody.OpenQueue(ctx, engine, slow)
+	if err != nil {
+		t.Fatal(err)
+	}
 	id := keep(t, q, submission("bob@else.test"), noon)
 	expires := noon.Add(24 * time.Hour)
 	l := leaseOne(t, q, noon)
 	if l.Final(noon) {
 		t.Error("final at its first attempt")
 	}
-	settle(t, q, l, custody.Outcome{Result: custody.Deferred, NotBefore: expires.Add(time.Hour)}, noon)
+	settle(t, q, l, custody.Outcome{Result: custody.Deferred}, noon)
 	if r := show(t, q, id).Recipients[0]; !r.Due.Equal(expires) {
 		t.Fatalf("due %s, after it expires", r.Due)
 	}
@@ -376,39 +381,60 @@ func TestWhatDoesNotOpenIsSetAsideAndNeverSent(t *testing.T) {
 		"a message that is no JSON": func(t *testing.T, e *memory.Engine, id mail.ID) { e.Put("message/"+string(id), []byte("\x01{")) },
 		"a recipient that is not":   func(t *testing.T, e *memory.Engine, id mail.ID) { edit(t, e, "recipient/", "{", "[") },
 	} {
-		t.Run(name, func(t *testing.T) {
-			engine := memory.New()
-			q := open(t, engine)
-			s := submission("bob@else.test")
-			s.Warrant = provenWarrant(t)
-			id := keep(t, q, s, noon)
-			damage(t, engine, id)
-			q = open(t, engine)
-			for _, l := range leaseAll(t, q, noon) {
-				if c, w, err := q.Load(ctx, l); !errors.Is(err, custody.ErrSetAside) {
-					t.Fatalf("loaded %q by %v: %v", read(t, c), w, err)
+		for _, sum := range []bool{false, true} { // of what is there now: the damage was done on purpose
+			t.Run(fmt.Sprintf("%s, summed %t", name, sum), func(t *testing.T) {
+				engine := memory.New()
+				q := open(t, engine)
+				s := submission("bob@else.test")
+				s.Warrant = provenWarrant(t)
+				id := keep(t, q, s, noon)
+				damage(t, engine, id)
+				if sum {
+					sumAgain(t, engine)
 				}
-				if err := q.Settle(ctx, l, nil, nil, noon); !errors.Is(err, custody.ErrNoLease) {
-					t.Errorf("the lease is not over: %v", err)
-				}
-			}
-			for range 2 {
-				if leases := leaseAll(t, q, noon.Add(48*time.Hour)); len(leases) > 0 {
-					t.Fatal("leased again")
-				}
-				if f := lastFact(t, engine); f.Event != ledger.SetAside || f.ID != id || f.Detail == "" {
-					t.Errorf("%+v", f)
-				}
-				if _, err := engine.OpenBody(ctx, string(id)); err != nil {
-					t.Errorf("the body is not kept: %v", err)
-				}
-				if found := keys(t, engine); len(found) != 2 || !strings.HasPrefix(found[0], "aside/message/") || !strings.HasPrefix(found[1], "aside/recipient/") {
-					t.Errorf("records %v", found)
-				}
-				engine = engine.Reopen()
 				q = open(t, engine)
+				for _, l := range leaseAll(t, q, noon) {
+					if c, w, err := q.Load(ctx, l); !errors.Is(err, custody.ErrSetAside) {
+						t.Fatalf("loaded %q by %v: %v", read(t, c), w, err)
+					}
+					if err := q.Settle(ctx, l, nil, nil, noon); !errors.Is(err, custody.ErrNoLease) {
+						t.Errorf("the lease is not over: %v", err)
+					}
+				}
+				for range 2 {
+					if leases := leaseAll(t, q, noon.Add(48*time.Hour)); len(leases) > 0 {
+						t.Fatal("leased again")
+					}
+					if f := lastFact(t, engine); f.Event != ledger.SetAside || f.ID != id || f.Detail == "" {
+						t.Errorf("%+v", f)
+					}
+					if _, err := engine.OpenBody(ctx, string(id)); err != nil {
+						t.Errorf("the body is not kept: %v", err)
+					}
+					if found := keys(t, engine); len(found) != 2 || !strings.HasPrefix(found[0], "aside/message/") || !strings.HasPrefix(found[1], "aside/recipient/") {
+						t.Errorf("records %v", found)
+					}
+					engine = engine.Reopen()
+					q = open(t, engine)
+				}
+			})
+		}
+	}
+}
+
+// sumAgain gives every record the sum of what it holds.
+func sumAgain(t *testing.T, e *memory.Engine) {
+	t.Helper()
+	for _, prefix := range []string{"message/", "recipient/"} {
+		err := e.Scan(ctx, prefix, "", func(key string, value []byte) bool {
+			if value[0] == 2 {
+				e.Put(key, custody.SumAgain(bytes.Clone(value)))
 			}
+			return true
 		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

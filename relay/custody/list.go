@@ -25,10 +25,21 @@ const (
 type Filter struct {
 	ID     mail.ID
 	Org    string
+	Source string
+	Sender mail.Domain // of MAIL FROM
 	Domain mail.Domain // of recipients
 	State  State
-	Limit  int     // of messages; 0: all, but for List DefaultList
-	After  mail.ID // messages after this id, to page on
+	Before time.Time // kept before
+	Reply  string    // part of the last one; upper and lower case are the same
+	Limit  int       // of messages; 0: all, but for List DefaultList
+	After  mail.ID   // messages after this id, to page on
+
+	// Leads says of a recipient domain, and of the next hop a person chose instead,
+	// whether what goes there is selected. It must not call the queue. Nil: all is.
+	Leads func(domain mail.Domain, via string) bool
+
+	// Progress is told how far a command came, after each of its writes; nil: nobody is.
+	Progress func(Steered)
 }
 
 // DefaultList and MaxList bound what List gives at a time, in messages.
@@ -51,17 +62,45 @@ type RecipientEntry struct {
 	Attempts  int
 	LastReply string
 	Reason    mail.Reason // of held recipients
+	Suspended Scope       // what of it is suspended, but for its site, which delivery knows; empty: nothing
+	Course    *Course     // what a person decided; nil: the domain's way
 	number    uint32
 }
 
 // List gives messages in order of id, which is that of time. next is the After
 // of the next page, empty at the end.
 func (q *Queue) List(ctx context.Context, f Filter) (entries []Entry, next mail.ID, err error) {
+	if err := q.readFor(ctx, f); err != nil {
+		return nil, "", fmt.Errorf("custody: list: %w", err)
+	}
 	limit := f.Limit
 	if limit <= 0 {
 		limit = DefaultList
 	}
 	limit = min(limit, MaxList)
+	for {
+		var page []Entry
+		if page, next, err = q.page(ctx, f, limit-len(entries)); err != nil {
+			return nil, "", fmt.Errorf("custody: list: %w", err)
+		}
+		for _, e := range page {
+			if err := q.complete(ctx, &e, f.Reply); err != nil {
+				return nil, "", fmt.Errorf("custody: list: %w", err)
+			}
+			if len(e.Recipients) > 0 {
+				entries = append(entries, e)
+			}
+		}
+		if next == "" || len(entries) >= limit {
+			return entries, next, nil
+		}
+		f.After = next
+	}
+}
+
+// page gives up to limit messages as far as the index and their own records select
+// them.
+func (q *Queue) page(ctx context.Context, f Filter, limit int) (entries []Entry, next mail.ID, err error) {
 	prefix, from := messagePrefix, ""
 	if f.ID != "" {
 		prefix = messageKey(f.ID)
@@ -84,18 +123,13 @@ func (q *Queue) List(ctx context.Context, f Filter) (entries []Entry, next mail.
 			bad = fmt.Errorf("%s: %w", key, err)
 			return false
 		}
+		if !f.matchSender(m) {
+			return true
+		}
 		entries = append(entries, Entry{Message: *m.message(id), Recipients: found})
 		return true
 	})
-	if err = errors.Join(err, bad); err != nil {
-		return nil, "", fmt.Errorf("custody: list: %w", err)
-	}
-	for i := range entries {
-		if err := q.complete(ctx, &entries[i]); err != nil {
-			return nil, "", fmt.Errorf("custody: list: %w", err)
-		}
-	}
-	return entries, next, nil
+	return entries, next, errors.Join(err, bad)
 }
 
 // Show gives one message; ErrNotFound if it is not in custody.
@@ -117,21 +151,28 @@ func (q *Queue) Show(ctx context.Context, id mail.ID) (Entry, error) {
 func (q *Queue) snapshot(id mail.ID, f Filter) []RecipientEntry {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	e := q.index.messages[id]
+	e := q.index.messages[keyOf(id)]
 	if e == nil || !f.matchEntry(e) {
 		return nil
 	}
 	var found []RecipientEntry
-	for _, s := range e.slots {
-		if !f.Domain.IsZero() && f.Domain != s.domain.domain {
+	for s := range e.slots {
+		if !f.matchLane(s.lane) {
 			continue
 		}
 		inFlight := s.inFlight()
-		for i := range s.rcpts {
-			r := &s.rcpts[i]
+		var stopped Suspension
+		if !s.lane.way.end {
+			stopped, _ = q.index.suspended.of(e.org(), e.origin.source, s.lane.domain, "")
+		}
+		rcpts := s.rcpts()
+		for i := range rcpts {
+			r := &rcpts[i]
 			state := publicState(r, inFlight[r.number])
 			if f.State == "" || f.State == state {
-				found = append(found, RecipientEntry{State: state, Due: fromNano(r.due), Attempts: int(r.attempts), number: r.number})
+				found = append(found, RecipientEntry{
+					State: state, Due: fromNano(r.due), Attempts: int(r.attempts), Suspended: stopped.Scope, number: r.number,
+				})
 			}
 		}
 	}
@@ -139,9 +180,9 @@ func (q *Queue) snapshot(id mail.ID, f Filter) []RecipientEntry {
 	return found
 }
 
-// complete adds what only the records say. A recipient that was done meanwhile
-// is left out.
-func (q *Queue) complete(ctx context.Context, e *Entry) error {
+// complete adds what only the records say. A recipient that was done meanwhile is
+// left out, as is one whose last reply does not have the text.
+func (q *Queue) complete(ctx context.Context, e *Entry, reply string) error {
 	there := e.Recipients[:0]
 	for _, r := range e.Recipients {
 		value, err := q.engine.Get(ctx, recipientKey(e.ID, r.number))
@@ -155,11 +196,27 @@ func (q *Queue) complete(ctx context.Context, e *Entry) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", recipientKey(e.ID, r.number), err)
 		}
-		r.Address, r.LastReply, r.Reason = stored.Address, stored.Reply, stored.Reason
+		if !hasText(stored.Reply, reply) {
+			continue
+		}
+		r.Address, r.LastReply, r.Reason, r.Course = stored.Address, stored.Reply, stored.Reason, stored.Course
 		there = append(there, r)
 	}
 	e.Recipients = there
 	return nil
+}
+
+// readFor waits until the queue was read as far as a filter needs it.
+func (q *Queue) readFor(ctx context.Context, f Filter) error {
+	if f.ID != "" {
+		q.mu.Lock()
+		known := q.index.messages[keyOf(f.ID)] != nil
+		q.mu.Unlock()
+		if known {
+			return nil
+		}
+	}
+	return q.Read(ctx)
 }
 
 // MaxDepthDomains bounds Depth.Domains.
@@ -167,12 +224,14 @@ const MaxDepthDomains = 100
 
 // Depth counts recipients in custody.
 type Depth struct {
-	Messages int
-	Queued   int           // not leased
-	Leased   int           // an attempt is in flight
-	Held     int           // not sent until released
-	Oldest   time.Time     // due longest of what is queued; zero: nothing is
-	Domains  []DomainDepth // those with most queued, at most MaxDepthDomains
+	Messages  int
+	Queued    int           // not leased
+	Leased    int           // an attempt is in flight
+	Held      int           // not sent until released
+	Suspended int           // of Queued: not leased until resumed; those of a suspended site not counted
+	Oldest    time.Time     // due longest of what is queued; zero: nothing is
+	Domains   []DomainDepth // those with most queued, at most MaxDepthDomains
+	Reading   bool          // what was stored is still being read: there is more than this
 }
 
 // DomainDepth counts one recipient domain.
@@ -182,7 +241,8 @@ type DomainDepth struct {
 	Oldest time.Time // earliest due
 }
 
-// Depth counts what is in custody. It costs a look at each recipient domain.
+// Depth counts what is in custody. It costs a look at each recipient domain of
+// each organisation.
 func (q *Queue) Depth() Depth {
 	d := q.depth()
 	slices.SortFunc(d.Domains, func(a, b DomainDepth) int {
@@ -195,28 +255,58 @@ func (q *Queue) Depth() Depth {
 func (q *Queue) depth() Depth {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	d := Depth{Messages: len(q.index.messages), Leased: q.index.leased, Held: q.index.held}
-	for name, domain := range q.index.domains {
-		if len(domain.slots) == 0 {
-			continue
+	d := Depth{Messages: len(q.index.messages), Leased: q.index.leased, Held: q.index.held, Reading: q.reading.fresh != nil}
+	places := map[mail.Domain]int{}
+	for _, t := range q.index.tenants {
+		for _, l := range t.lanes {
+			d.Suspended += l.suspendedRecipients()
+			d.add(l, places)
 		}
-		due := fromNano(domain.slots[0].due)
-		if d.Queued == 0 || due.Before(d.Oldest) {
-			d.Oldest = due
-		}
-		d.Queued += domain.queued
-		d.Domains = append(d.Domains, DomainDepth{Domain: name, Queued: domain.queued, Oldest: due})
 	}
 	return d
+}
+
+// add counts a lane. places says where its domain is in d.Domains.
+func (d *Depth) add(l *lane, places map[mail.Domain]int) {
+	due, ok := l.oldest()
+	if !ok {
+		return
+	}
+	oldest := fromNano(due)
+	if d.Queued == 0 || oldest.Before(d.Oldest) {
+		d.Oldest = oldest
+	}
+	d.Queued += l.queued
+	n, known := places[l.domain]
+	if !known {
+		n = len(d.Domains)
+		places[l.domain] = n
+		d.Domains = append(d.Domains, DomainDepth{Domain: l.domain, Oldest: oldest})
+	}
+	of := &d.Domains[n]
+	of.Queued += l.queued
+	of.Oldest = earlier(of.Oldest, oldest)
+}
+
+// oldest is the first due time of a lane, suspended or not.
+func (l *lane) oldest() (due int64, ok bool) {
+	for i := range l.parts {
+		if s := l.parts[i].slots; len(s) > 0 && (!ok || s[0].due < due) {
+			due, ok = s[0].due, true
+		}
+	}
+	return due, ok
 }
 
 // MessagesOf counts the messages in custody by organisation.
 func (q *Queue) MessagesOf() map[string]int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	counts := map[string]int{}
-	for _, e := range q.index.messages {
-		counts[e.org]++
+	counts := make(map[string]int, len(q.index.tenants))
+	for org, t := range q.index.tenants {
+		if t.messages > 0 {
+			counts[org] = t.messages
+		}
 	}
 	return counts
 }

@@ -25,6 +25,9 @@ type model struct {
 	rcpts  map[key]*modelRcpt
 	order  []key // in the order of keeping
 	next   int
+
+	suspended map[mail.Domain]bool
+	more      func() (bool, error) // reads on; nil: the queue was read
 }
 
 type key struct {
@@ -43,7 +46,11 @@ type modelRcpt struct {
 const dropped custody.State = "dropped"
 
 func (m *model) open() {
+	m.more = nil
 	q, err := custody.OpenQueue(ctx, m.engine, options)
+	if err == nil {
+		err = q.Read(ctx)
+	}
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -94,7 +101,7 @@ func (m *model) lease(t *rapid.T) {
 	if skip >= 0 {
 		skipped = domain(fmt.Sprintf("d%d.test", skip))
 	}
-	leases, err := m.q.Lease(ctx, m.now, want, func(d mail.Domain) bool { return d == skipped })
+	leases, err := m.q.Lease(ctx, m.now, want, func(c custody.Candidate) bool { return c.Domain == skipped })
 	if err != nil {
 		m.afterCommit(err)
 		return
@@ -102,8 +109,11 @@ func (m *model) lease(t *rapid.T) {
 	if len(leases) > want {
 		m.t.Fatalf("%d leases, wanted %d", len(leases), want)
 	}
-	oldest := map[mail.Domain]time.Time{}
+	oldest := map[mail.Domain]time.Time{} // all of one organisation
 	for _, l := range leases {
+		if m.suspended[l.Domain] {
+			m.t.Fatalf("leased for %s, which is suspended", l.Domain)
+		}
 		if l.Domain == skipped {
 			m.t.Fatalf("leased for %s, which was skipped", l.Domain)
 		}
@@ -114,7 +124,7 @@ func (m *model) lease(t *rapid.T) {
 		oldest[l.Domain] = first
 	}
 	m.leases = append(m.leases, leases...)
-	if want == 1000 {
+	if want == 1000 && m.more == nil {
 		m.nothingForgotten(skipped)
 	}
 }
@@ -152,7 +162,7 @@ func (m *model) nothingForgotten(skipped mail.Domain) {
 		busy[l.ID][l.Domain] = true
 	}
 	for k, r := range m.rcpts {
-		if r.state == custody.StateQueued && !r.due.After(m.now) && r.domain != skipped && !busy[k.id][r.domain] {
+		if r.state == custody.StateQueued && !r.due.After(m.now) && r.domain != skipped && !m.suspended[r.domain] && !busy[k.id][r.domain] {
 			m.t.Fatalf("%s of %s is due since %s and was not leased", k.address, k.id, r.due)
 		}
 	}
@@ -222,7 +232,110 @@ func (m *model) readDue(k key, r *modelRcpt, result custody.Result) {
 	m.t.Fatalf("%s is not in the queue", k.address)
 }
 
+// giveBack returns a lease that nobody attempted.
+func (m *model) giveBack(t *rapid.T) {
+	if len(m.leases) == 0 {
+		t.Skip("nothing is leased")
+	}
+	i := rapid.IntRange(0, len(m.leases)-1).Draw(t, "lease")
+	l := m.leases[i]
+	m.leases = append(m.leases[:i:i], m.leases[i+1:]...)
+	err := m.q.Return(ctx, []*custody.Lease{l}, time.Time{}, "no room", m.now)
+	wished := false
+	for _, r := range l.Recipients {
+		wished = wished || m.rcpts[key{l.ID, r.Address.String()}].wish != ""
+	}
+	for _, r := range l.Recipients {
+		one := m.rcpts[key{l.ID, r.Address.String()}]
+		one.unsure = err != nil && wished
+		one.ended()
+	}
+	m.afterCommit(err)
+}
+
+// suspend suspends a domain, or resumes it.
+func (m *model) suspend(t *rapid.T) {
+	d := domain(fmt.Sprintf("d%d.test", rapid.IntRange(0, 3).Draw(t, "domain")))
+	s := custody.Suspension{Scope: custody.ScopeDomain, Name: d.String(), By: "ann", At: m.now}
+	var err error
+	if m.suspended[d] {
+		err = m.q.Resume(ctx, s)
+	} else {
+		err = m.q.Suspend(ctx, s)
+	}
+	if err == nil {
+		m.suspended[d] = !m.suspended[d]
+		return
+	}
+	m.afterCommit(err)
+	m.suspended = map[mail.Domain]bool{}
+	for _, s := range m.q.Suspensions() {
+		m.suspended[domain(s.Name)] = true
+	}
+}
+
+// restartSlowly is a restart after which the queue is read message by message,
+// while everything else goes on.
+func (m *model) restartSlowly(t *rapid.T) {
+	m.readAll()
+	for _, r := range m.rcpts {
+		if r.unsure {
+			t.Skip("what is stored is not known")
+		}
+	}
+	m.engine.set(false, false)
+	m.engine.Engine = m.engine.Engine.Clone()
+	m.leases = nil
+	var err error
+	if m.q, m.more, err = custody.OpenInSteps(ctx, m.engine, options, rapid.IntRange(1, 3).Draw(t, "step")); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range m.rcpts {
+		r.ended()
+	}
+}
+
+// ended is what becomes of a lease that a stop ended.
+func (r *modelRcpt) ended() {
+	switch {
+	case r.state != custody.StateLeased:
+	case r.wish == dropped:
+		r.state = ""
+	case r.wish == custody.StateHeld:
+		r.state = custody.StateHeld
+	default:
+		r.state = custody.StateQueued
+	}
+	r.wish = ""
+}
+
+// read reads on, some messages. A commit of it may fail: then it is done again.
+func (m *model) read(t *rapid.T) {
+	if m.more == nil {
+		t.Skip("it was read")
+	}
+	more, err := m.more()
+	if err != nil {
+		if !errors.Is(err, errLost) {
+			t.Fatal(err)
+		}
+		m.engine.set(false, false)
+		return
+	}
+	if !more {
+		m.more = nil
+	}
+}
+
+func (m *model) readAll() {
+	for m.more != nil {
+		m.engine.set(false, false)
+		m.read(m.t)
+	}
+}
+
 func (m *model) steer(t *rapid.T) {
+	m.readAll() // commands wait for it
 	f := custody.Filter{}
 	if rapid.Bool().Draw(t, "by domain") {
 		f.Domain = domain(fmt.Sprintf("d%d.test", rapid.IntRange(0, 3).Draw(t, "domain")))
@@ -295,12 +408,8 @@ func (m *model) restart(*rapid.T) {
 		switch {
 		case r.unsure:
 			r.state, r.due = s.State, s.Due
-		case r.state == custody.StateLeased && r.wish == dropped:
-			r.state = ""
-		case r.state == custody.StateLeased && r.wish == custody.StateHeld:
-			r.state = custody.StateHeld
-		case r.state == custody.StateLeased:
-			r.state = custody.StateQueued
+		default:
+			r.ended()
 		}
 		r.unsure, r.wish = false, ""
 		if there != (r.state != "") || s.State != r.state || r.state == custody.StateQueued && !s.Due.Equal(r.due) {
@@ -330,6 +439,12 @@ func (m *model) check(*rapid.T) {
 	}
 	got := m.q.Depth()
 	// Recipients beside leased ones of their message and domain are in no heap.
+	if m.more != nil {
+		if got.Held > want.Held || got.Leased != want.Leased || got.Queued > want.Queued {
+			m.t.Fatalf("depth %+v while reading, want %+v", got, want)
+		}
+		return
+	}
 	if got.Held != want.Held || got.Leased != want.Leased || got.Queued > want.Queued {
 		m.t.Fatalf("depth %+v, want %+v", got, want)
 	}
@@ -339,6 +454,11 @@ func (m *model) check(*rapid.T) {
 // ledger that verifies and tells one end for every recipient.
 func (m *model) drain() {
 	m.restart(nil)
+	for _, s := range m.q.Suspensions() {
+		if err := m.q.Resume(ctx, s); err != nil {
+			m.t.Fatal(err)
+		}
+	}
 	if _, err := m.q.Release(ctx, custody.Filter{}, m.now); err != nil {
 		m.t.Fatal(err)
 	}
@@ -424,7 +544,7 @@ func (m *model) ends() {
 
 func TestTheQueueKeepsItsPromisesWhateverHappens(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := &model{t: t, engine: &fragile{Engine: memory.New()}, now: noon, rcpts: map[key]*modelRcpt{}}
+		m := &model{t: t, engine: &fragile{Engine: memory.New()}, now: noon, rcpts: map[key]*modelRcpt{}, suspended: map[mail.Domain]bool{}}
 		m.open()
 		t.Repeat(map[string]func(*rapid.T){
 			"":        m.check,
@@ -438,6 +558,11 @@ func TestTheQueueKeepsItsPromisesWhateverHappens(t *testing.T) {
 			"advance": m.advance,
 			"restart": m.restart,
 			"fail":    m.fail,
+			"slowly":  m.restartSlowly,
+			"return":  m.giveBack,
+			"suspend": m.suspend,
+			"read":    m.read,
+			"read2":   m.read,
 		})
 		m.drain()
 	})

@@ -27,10 +27,13 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"anechoic/ledger"
+	"anechoic/mail"
 )
 
 // ErrSetAside says that a stored message did not read back as it was kept. It
@@ -89,12 +92,17 @@ type Queue struct {
 	seals  sealer
 	wake   chan struct{}
 
-	steering chan struct{} // holds a token while nobody steers
-	detained detainedIndex // what nobody proved: apart from all else
+	steering     chan struct{} // holds a token while nobody steers
+	suspending   chan struct{} // holds a token while nobody suspends or resumes
+	suspendedNow atomic.Pointer[suspended]
+	detained     detainedIndex // what nobody proved: apart from all else
+	stopReading  context.CancelFunc
+	running      sync.WaitGroup // the reading of what is stored
 
-	mu    sync.Mutex // guards index; never held over I/O
-	idle  *sync.Cond // on mu: a slot or entry is no longer busy
-	index *index
+	mu      sync.Mutex // guards index and reading; never held over I/O
+	idle    *sync.Cond // on mu: a slot or entry is no longer busy
+	index   *index
+	reading progress
 }
 
 // Wake receives when something may have become due: after Keep, Settle, Retry,
@@ -135,7 +143,7 @@ type staged struct {
 // that mail.NewID did not make are refused before anything is written.
 func (q *Queue) Keep(ctx context.Context, s Submission, now time.Time) (Receipt, error) {
 	var b Batch
-	k, err := q.stage(&b, s, now)
+	k, err := q.stage(ctx, &b, s, now)
 	if err != nil {
 		return Receipt{}, fmt.Errorf("custody: keep %s: %w", s.ID, err)
 	}
@@ -148,8 +156,8 @@ func (q *Queue) Keep(ctx context.Context, s Submission, now time.Time) (Receipt,
 }
 
 // stage adds to a batch what keeps a message.
-func (q *Queue) stage(b *Batch, s Submission, now time.Time) (*staged, error) {
-	if err := q.check(s); err != nil {
+func (q *Queue) stage(ctx context.Context, b *Batch, s Submission, now time.Time) (*staged, error) {
+	if err := q.check(ctx, s); err != nil {
 		return nil, err
 	}
 	k := &staged{submission: s, header: s.Header.Bytes()}
@@ -183,7 +191,7 @@ func (q *Queue) stage(b *Batch, s Submission, now time.Time) (*staged, error) {
 	return k, nil
 }
 
-func (q *Queue) check(s Submission) error {
+func (q *Queue) check(ctx context.Context, s Submission) error {
 	switch {
 	case s.Warrant == nil || s.Warrant.IsZero():
 		return ErrNoWarrant
@@ -199,10 +207,32 @@ func (q *Queue) check(s Submission) error {
 			return errors.New("a recipient has no address")
 		}
 	}
+	return q.claimID(ctx, s.ID)
+}
+
+var errThere = errors.New("a message of that id is in custody already")
+
+// claimID sees to it that a message is kept once. While the queue is being read,
+// it notes that reading is to pass over this one.
+func (q *Queue) claimID(ctx context.Context, id mail.ID) error {
+	key := keyOf(id)
+	q.mu.Lock()
+	reading := q.reading.fresh != nil
+	there := q.index.messages[key] != nil
+	q.mu.Unlock()
+	if there {
+		return errThere
+	}
+	if !reading {
+		return nil
+	}
+	if _, err := q.engine.Get(ctx, messageKey(id)); !errors.Is(err, ErrNotFound) {
+		return errors.Join(errThere, err)
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.index.messages[s.ID] != nil {
-		return errors.New("a message of that id is in custody already")
+	if q.reading.fresh != nil {
+		q.reading.fresh[key] = true
 	}
 	return nil
 }
@@ -216,7 +246,7 @@ func (q *Queue) stageRecipients(b *Batch, k *staged) error {
 	for i := range s.Envelope.Recipients {
 		r := &k.numbers[i]
 		*r = recipientRecord{Recipient: s.Envelope.Recipients[i], Due: k.record.Kept}
-		r.MAC = q.seals.recipientMAC(s.ID, uint32(i), &r.Recipient)
+		r.MAC = q.seals.recipientMAC(s.ID, uint32(i), &r.Recipient, nil)
 		if s.Held != "" {
 			r.State, r.Reason = recipientHeld, s.Held
 		}
@@ -263,12 +293,12 @@ func (k *staged) facts() []ledger.Fact {
 func (q *Queue) enter(k *staged) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	e := q.index.add(k.submission.ID, k.record.Org)
+	e := q.index.add(keyOf(k.submission.ID), k.record.Org, k.record.Source)
 	for i := range k.numbers {
 		r := &k.numbers[i]
-		q.index.addRecipient(e, r.Address.Domain(), rcpt{due: r.Due.UnixNano(), number: uint32(i), state: r.State})
+		q.index.addRecipient(e, r.Address.Domain(), way{}, rcpt{due: r.Due.UnixNano(), number: uint32(i), state: r.State})
 	}
-	for _, s := range e.slots {
+	for s := range e.slots {
 		q.index.place(s)
 	}
 	if k.submission.Held == "" {
@@ -276,17 +306,23 @@ func (q *Queue) enter(k *staged) {
 	}
 }
 
+// longestWait is how far off a retry can be: the longest of RetryAfter, and a tenth.
+func (o *Options) longestWait() time.Duration {
+	return slices.Max(o.RetryAfter) * 11 / 10
+}
+
 // retryAt is when the next attempt is due after so many failed ones: by
-// RetryAfter, a tenth more or less so that retries spread, not before
-// notBefore, and a last time when the message expires.
+// RetryAfter, a tenth more or less so that retries spread, not before notBefore as
+// far as that is within the longest wait, and a last time when the message expires.
 func (q *Queue) retryAt(now time.Time, failed int, notBefore, expires time.Time) time.Time {
 	wait := q.opts.RetryAfter[min(failed, len(q.opts.RetryAfter))-1]
+	notBefore = earlier(notBefore, now.Add(q.opts.longestWait()))
 	wait += time.Duration((rand.Float64() - 0.5) / 5 * float64(wait))
 	due := now.Add(wait)
 	if due.Before(notBefore) {
 		due = notBefore
 	}
-	if due.After(expires) {
+	if !expires.IsZero() && due.After(expires) {
 		due = expires
 	}
 	return due.UTC()

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"strconv"
 	"strings"
@@ -19,9 +20,10 @@ import (
 
 // Keys of the queue's records. The body of a message has its id as name.
 const (
-	messagePrefix   = "message/"   // message/<id>
-	recipientPrefix = "recipient/" // recipient/<id>/<number in 8 hexadecimal digits>
-	asidePrefix     = "aside/"     // aside/<key as it was>
+	messagePrefix    = "message/"    // message/<id>
+	recipientPrefix  = "recipient/"  // recipient/<id>/<number in 8 hexadecimal digits>
+	suspensionPrefix = "suspension/" // suspension/<scope>/<hash of the name>
+	asidePrefix      = "aside/"      // aside/<key as it was>
 )
 
 func messageKey(id mail.ID) string { return messagePrefix + string(id) }
@@ -51,25 +53,148 @@ func parseRecipientKey(key string) (mail.ID, uint32, error) {
 // errRecord says that stored bytes are no record of the queue.
 var errRecord = errors.New("record is damaged")
 
-// recordVersion begins every value; JSON follows.
-const recordVersion = 1
+// Versions of a value. Version 1 is the octet 1 and JSON. Version 2 is the octet
+// 2, the CRC-32C of the rest, the length of the summary as a varint, the summary,
+// and JSON. The summary is what the index needs; the sum tells damage at the start,
+// without a look at the JSON. Neither proves anything: HMACs in the JSON do.
+const (
+	recordVersion1 = 1
+	recordVersion  = 2
+)
 
-func encodeRecord(v any) ([]byte, error) {
-	b, err := json.Marshal(v)
+const sumSize = crc32.Size
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// summarised is a record with what the index needs of it.
+type summarised interface {
+	summary(canonical) canonical
+}
+
+func encodeRecord(v summarised) ([]byte, error) {
+	text, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
 	}
-	return append([]byte{recordVersion}, b...), nil
+	var room [160]byte
+	summary := v.summary(canonical(room[:0]))
+	b := make([]byte, 1+sumSize, 1+sumSize+binary.MaxVarintLen16+len(summary)+len(text))
+	b[0] = recordVersion
+	b = binary.AppendUvarint(b, uint64(len(summary)))
+	b = append(append(b, summary...), text...)
+	sumRecord(b)
+	return b, nil
+}
+
+// sumRecord writes the sum of a value of version 2 into it.
+func sumRecord(b []byte) {
+	binary.BigEndian.PutUint32(b[1:], crc32.Checksum(b[1+sumSize:], castagnoli))
+}
+
+// splitRecord gives the parts of a value that is not damaged. The summary is nil
+// in version 1.
+func splitRecord(b []byte) (summary, text []byte, err error) {
+	switch {
+	case len(b) > 0 && b[0] == recordVersion1:
+		return nil, b[1:], nil
+	case len(b) <= 1+sumSize || b[0] != recordVersion:
+		return nil, nil, fmt.Errorf("%w: it is not of version %d or %d", errRecord, recordVersion1, recordVersion)
+	}
+	rest := b[1+sumSize:]
+	if crc32.Checksum(rest, castagnoli) != binary.BigEndian.Uint32(b[1:]) {
+		return nil, nil, fmt.Errorf("%w: its sum is not that of what it holds", errRecord)
+	}
+	length, n := binary.Uvarint(rest)
+	if n <= 0 || length > uint64(len(rest)-n) {
+		return nil, nil, fmt.Errorf("%w: its summary is cut short", errRecord)
+	}
+	end := n + int(length)
+	return rest[n:end:end], rest[end:], nil
 }
 
 func decodeRecord(b []byte, v any) error {
-	if len(b) == 0 || b[0] != recordVersion {
-		return fmt.Errorf("%w: it is not of version %d", errRecord, recordVersion)
+	_, text, err := splitRecord(b)
+	if err != nil {
+		return err
 	}
-	if err := json.Unmarshal(b[1:], v); err != nil {
+	if err := json.Unmarshal(text, v); err != nil {
 		return fmt.Errorf("%w: %v", errRecord, err)
 	}
 	return nil
+}
+
+// cut takes one field that canonical.text wrote off a summary.
+func (c canonical) cut() (field []byte, rest canonical, ok bool) {
+	if len(c) < 4 {
+		return nil, nil, false
+	}
+	n := binary.BigEndian.Uint32(c)
+	if uint64(n) > uint64(len(c)-4) {
+		return nil, nil, false
+	}
+	return c[4 : 4+n], c[4+n:], true
+}
+
+var errSummary = fmt.Errorf("%w: its summary cannot be right", errRecord)
+
+// glance is what the index needs of a message record. Its bytes are the record's.
+type glance struct{ org, source []byte }
+
+func glanceMessage(b []byte) (g glance, err error) {
+	summary, _, err := splitRecord(b)
+	if err != nil {
+		return g, err
+	}
+	if summary == nil {
+		m, err := decodeMessage(b)
+		if err != nil {
+			return g, err
+		}
+		return glance{[]byte(m.Org), []byte(m.Source)}, nil
+	}
+	var rest canonical
+	var ok1, ok2 bool
+	g.org, rest, ok1 = canonical(summary).cut()
+	g.source, rest, ok2 = rest.cut()
+	if !ok1 || !ok2 || len(rest) > 0 || len(g.org) == 0 {
+		return g, errSummary
+	}
+	return g, nil
+}
+
+// glanceRecipient is what the index needs of a recipient record. lane is the domain
+// with its way (see cutWay); its bytes are the record's.
+func glanceRecipient(b []byte) (r rcpt, lane []byte, err error) {
+	summary, _, err := splitRecord(b)
+	if err != nil {
+		return r, nil, err
+	}
+	if summary == nil {
+		full, err := decodeRecipient(b)
+		if err != nil {
+			return r, nil, err
+		}
+		return full.rcpt(), full.Course.way().appendTo([]byte(full.Address.Domain().String())), nil
+	}
+	const fixed = 8 + 2 + 1
+	if len(summary) <= fixed || summary[10] > byte(recipientDropped) {
+		return r, nil, errSummary
+	}
+	r.due = int64(binary.BigEndian.Uint64(summary))
+	r.attempts = binary.BigEndian.Uint16(summary[8:])
+	r.state = recipientState(summary[10])
+	return r, summary[fixed:], nil
+}
+
+func (m *messageRecord) summary(c canonical) canonical { return c.text(m.Org).text(m.Source) }
+
+func (r *recipientRecord) summary(c canonical) canonical {
+	c = binary.BigEndian.AppendUint16(c.number(r.Due.UnixNano()), r.Attempts)
+	return r.Course.way().appendTo(append(append(c, byte(r.State)), r.Address.Domain().String()...))
+}
+
+func (r *recipientRecord) rcpt() rcpt {
+	return rcpt{due: r.Due.UnixNano(), attempts: r.Attempts, state: r.State}
 }
 
 // messageRecord is what is stored of a message beside its content. It never
@@ -123,12 +248,14 @@ const (
 // recipientRecord is what is stored of one recipient that is not done.
 type recipientRecord struct {
 	mail.Recipient
-	MAC      []byte         `json:"mac"` // over message, number and Recipient
+	MAC      []byte         `json:"mac"` // over message, number, Recipient and where Course leads
 	Due      time.Time      `json:"due"`
 	Attempts uint16         `json:"attempts,omitempty"`
 	State    recipientState `json:"state,omitempty"`
 	Reason   mail.Reason    `json:"reason,omitempty"` // of the hold
 	Reply    string         `json:"reply,omitempty"`  // of the last attempt
+	Told     bool           `json:"told,omitempty"`   // the sender was told of a delay
+	Course   *Course        `json:"course,omitempty"` // what a person decided; nil: the domain's way
 }
 
 func decodeRecipient(b []byte) (*recipientRecord, error) {
@@ -136,7 +263,7 @@ func decodeRecipient(b []byte) (*recipientRecord, error) {
 	if err := decodeRecord(b, r); err != nil {
 		return nil, err
 	}
-	if r.Address.Domain().IsZero() || r.Due.IsZero() || r.State > recipientDropped {
+	if r.Address.Domain().IsZero() || r.Due.IsZero() || r.State > recipientDropped || r.Course != nil && (r.Course.way() == way{} || r.Course.check() != nil) {
 		return nil, fmt.Errorf("%w: a field is missing or cannot be right", errRecord)
 	}
 	return r, nil
@@ -178,9 +305,18 @@ func (c canonical) recipient(r *mail.Recipient) canonical {
 	return c.text(r.Address.String()).number(int64(r.Notify)).text(r.ORcpt)
 }
 
-func (s sealer) recipientMAC(id mail.ID, number uint32, r *mail.Recipient) []byte {
+func (s sealer) recipientMAC(id mail.ID, number uint32, r *mail.Recipient, course *Course) []byte {
 	c := make(canonical, 0, 128).text(string(id)).number(int64(number)).recipient(r)
+	if course != nil {
+		c = c.text(string(course.way().appendTo(nil)))
+	}
 	return authenticate(s.recipient, c)[:recipientMACSize]
+}
+
+// isAccepted says that a stored recipient is one that was accepted, on the course
+// that it was given.
+func (s sealer) isAccepted(id mail.ID, number uint32, r *recipientRecord) bool {
+	return hmac.Equal(r.MAC, s.recipientMAC(id, number, &r.Recipient, r.Course))
 }
 
 // context is what a sealed warrant is bound to: this message, its envelope with
@@ -192,6 +328,9 @@ func (m *messageRecord) context(id mail.ID) []byte {
 	}
 	if m.Envelope.UTF8 {
 		octets |= 2
+	}
+	if m.Envelope.RequireTLS { // nor may it be lost on the way
+		octets |= 4
 	}
 	return make(canonical, 0, 512).text("message 1").text(string(id)).text(string(m.Kind)).text(m.SignAs.String()).
 		text(m.Org).text(m.Source).number(m.Kept.UnixNano()).number(m.Expires.UnixNano()).

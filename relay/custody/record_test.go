@@ -1,6 +1,7 @@
 package custody
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
@@ -120,30 +121,93 @@ func FuzzParseKeys(f *testing.F) {
 	})
 }
 
-// The domains of the index take turns, and a heap keeps each in order, also
-// when slots come and go in any order.
+// What is done leaves nothing behind, however slots come and go.
 func TestTheIndexForgetsWhatIsDone(t *testing.T) {
-	x := newIndex()
+	opts, err := Options{SealKey: make([]byte, 32)}.prepared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := newIndex(&opts)
 	d, err := mail.ParseDomain("else.test")
 	if err != nil {
 		t.Fatal(err)
 	}
+	other, err := mail.ParseDomain("other.test")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for range 3 {
-		e := x.add("id", "acme")
-		x.addRecipient(e, d, rcpt{due: 1})
-		x.addRecipient(e, d, rcpt{due: 5, number: 1})
-		x.place(e.slots[0])
+		e := x.add(idKey{1}, "acme", "app")
+		x.addRecipient(e, d, way{}, rcpt{due: 1})
+		x.addRecipient(e, other, way{}, rcpt{due: 2, number: 2})
+		x.addRecipient(e, d, way{}, rcpt{due: 5, number: 1})
+		for s := range e.slots {
+			x.place(s)
+		}
 		taken := x.take(3, 10, nil)
-		if len(taken) != 1 || taken[0].due != 1 {
+		if len(taken) != 2 || taken[0].due != 1 || taken[1].due != 2 {
 			t.Fatalf("%+v", taken)
 		}
-		x.done(taken[0], func(*rcpt) bool { return true })
-		if e.open != 0 || len(e.slots) != 0 {
+		for _, s := range taken {
+			x.done(s, func(*rcpt) bool { return true })
+		}
+		for range e.slots {
+			t.Error("a slot is left")
+		}
+		if e.open != 0 {
 			t.Errorf("%+v", e)
 		}
-		x.take(3, 10, nil) // the domain's turn, with nothing left
-		if diff := cmp.Diff(0, len(x.domains)+len(x.ready)+len(x.waiting)); diff != "" {
+		x.leave(e)
+		x.take(3, 10, nil) // the lane's turn, with nothing left
+		if diff := cmp.Diff(0, len(x.messages)+len(x.tenants)+len(x.ready)+len(x.waiting)); diff != "" {
 			t.Error(diff)
+		}
+	}
+}
+
+func FuzzGlance(f *testing.F) {
+	a, _ := mail.ParseAddress("bob@else.test")
+	b, err := encodeRecord(&recipientRecord{Recipient: mail.Recipient{Address: a}, MAC: []byte("x"), Due: time.Unix(1, 0), Attempts: 3})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add([]byte{2, 0, 0, 0, 0, 200, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > 1+sumSize && b[0] == recordVersion {
+			sumRecord(b)
+		}
+		_, _ = glanceMessage(b)
+		r, name, err := glanceRecipient(b)
+		if full, bad := decodeRecipient(b); bad == nil && b[0] == recordVersion1 && err == nil &&
+			(full.rcpt() != r || full.Address.Domain().String() != string(name)) {
+			t.Errorf("%q reads as %+v at %q, and in full as %+v", b, r, name, full)
+		}
+	})
+}
+
+func TestTheSummaryOfARecordIsWhatTheIndexNeeds(t *testing.T) {
+	a, err := mail.ParseAddress("bob@else.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := recipientRecord{Recipient: mail.Recipient{Address: a}, MAC: []byte("x"), Due: time.Unix(9, 8), Attempts: 3, State: recipientHeld}
+	b, err := encodeRecord(&want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, name, err := glanceRecipient(b)
+	if err != nil || r != want.rcpt() || string(name) != "else.test" {
+		t.Errorf("%+v at %s: %v", r, name, err)
+	}
+	for n := range b {
+		bad := bytes.Clone(b)
+		bad[n] ^= 0x10
+		if _, _, err := glanceRecipient(bad); err == nil {
+			t.Errorf("octet %d is damaged, and nobody noticed", n)
+		}
+		if _, err := decodeRecipient(b[:n]); err == nil {
+			t.Errorf("cut short to %d octets, and nobody noticed", n)
 		}
 	}
 }

@@ -18,6 +18,7 @@ type verdict struct {
 	due    time.Time
 	reason mail.Reason
 	detail string
+	course **Course // nil: it stays as it is
 	Outcome
 }
 
@@ -33,7 +34,7 @@ func (q *Queue) Settle(ctx context.Context, l *Lease, outcomes []Outcome, notice
 	kept := make([]*staged, len(notices))
 	for i, n := range notices {
 		var err error
-		if kept[i], err = q.stage(&b, n, now); err != nil {
+		if kept[i], err = q.stage(ctx, &b, n, now); err != nil {
 			return fmt.Errorf("custody: settle %s: keep the notice %s: %w", l.ID, n.ID, err)
 		}
 	}
@@ -46,7 +47,7 @@ func (q *Queue) Settle(ctx context.Context, l *Lease, outcomes []Outcome, notice
 	}
 	last := err == nil && q.lastOf(l, verdicts)
 	if last {
-		l.slot.entry.finish(&b)
+		finish(&b, l.ID, l.slot.entry.aside)
 	}
 	if err == nil {
 		err = q.engine.Commit(ctx, &b)
@@ -123,18 +124,29 @@ func (q *Queue) judgeOne(l *Lease, i int, v *verdict, now time.Time) {
 		v.event, v.state, v.due = ledger.Held, recipientHeld, now
 		v.tried = false // nobody was asked
 	case Deferred:
-		if l.Final(now) {
+		if l.Final(now) && !v.Again {
 			v.event, v.done, v.detail = ledger.Bounced, true, "expired: "+v.Detail
 			break
 		}
 		v.event = ledger.Deferred
-		v.due = q.retryAt(now, int(l.stored[i].Attempts)+1, v.NotBefore, l.Message.Expires)
+		last := l.Message.Expires
+		if l.Final(now) {
+			last = time.Time{}
+		}
+		v.due = q.retryAt(now, int(l.stored[i].Attempts)+1, v.NotBefore, last)
 	case Untried:
-		v.event, v.due = ledger.Deferred, later(l.stored[i].Due, v.NotBefore)
+		v.event, v.due = ledger.Deferred, later(l.stored[i].Due, earlier(v.NotBefore, now.Add(q.opts.longestWait())))
 	}
 	if w, asked := l.wishes[l.numbers[i]]; asked && !v.done {
 		v.obey(w, now)
 	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func later(a, b time.Time) time.Time {
@@ -151,6 +163,16 @@ func (v *verdict) obey(w wish, now time.Time) {
 		v.event, v.state, v.due, v.reason = ledger.Held, recipientHeld, now, w.reason
 	case recipientDropped:
 		v.event, v.done = ledger.Dropped, true
+	}
+	if w.course == nil || v.done {
+		return
+	}
+	v.course = w.course
+	if c := *w.course; c != nil && c.End {
+		v.event, v.state, v.reason = ledger.Deferred, recipientQueued, ""
+	}
+	if v.state == recipientQueued {
+		v.due = now.UTC()
 	}
 }
 
@@ -170,8 +192,12 @@ func (q *Queue) write(b *Batch, l *Lease, verdicts []verdict, now time.Time) err
 		if v.tried {
 			r.Attempts, r.Reply = r.Attempts+1, v.Reply
 		}
+		r.Told = r.Told || v.Told
 		if r.State == recipientQueued {
 			r.Reason = ""
+		}
+		if v.course != nil {
+			q.setCourse(l.ID, l.numbers[i], &r, *v.course)
 		}
 		value, err := encodeRecord(&r)
 		if err != nil {
@@ -189,18 +215,20 @@ func (l *Lease) facts(verdicts []verdict, now time.Time) []ledger.Fact {
 		event                    ledger.Event
 		reply, site, tls, detail string
 		reason                   mail.Reason
+		class, egress            string
 	}
 	facts := make([]ledger.Fact, 0, 1)
 	seen := map[fate]int{}
 	for i := range verdicts {
 		v := &verdicts[i]
-		k := fate{v.event, v.Reply, v.Site, v.TLS, v.detail, v.reason}
+		k := fate{v.event, v.Reply, v.Site, v.TLS, v.detail, v.reason, v.Class, v.Egress}
 		n, ok := seen[k]
 		if !ok {
 			n = len(facts)
 			seen[k] = n
 			f := l.fact(v.event, now, nil)
 			f.Reply, f.TLS, f.Detail, f.Reason, f.Disposition = v.Reply, v.TLS, v.detail, v.reason, disposition(v.event)
+			f.Class, f.Egress = v.Class, v.Egress
 			if v.Site != "" {
 				f.Site = v.Site
 			}
@@ -241,10 +269,10 @@ func (q *Queue) lastOf(l *Lease, verdicts []verdict) bool {
 
 // finish adds to the batch what ends a message: it is deleted with its body. The
 // body stays if a record of the message was set aside.
-func (e *entry) finish(b *Batch) {
-	b.Delete = append(b.Delete, messageKey(e.id))
-	if !e.aside {
-		b.DeleteBody = append(b.DeleteBody, string(e.id))
+func finish(b *Batch, id mail.ID, aside bool) {
+	b.Delete = append(b.Delete, messageKey(id))
+	if !aside {
+		b.DeleteBody = append(b.DeleteBody, string(id))
 	}
 }
 
@@ -260,15 +288,21 @@ func (q *Queue) endSettle(l *Lease, verdicts []verdict, last bool) (clean bool) 
 	for i := range verdicts {
 		byNumber[l.numbers[i]] = &verdicts[i]
 	}
-	for i := range s.rcpts {
-		if v := byNumber[s.rcpts[i].number]; v != nil && !v.done {
-			q.index.change(&s.rcpts[i], v.state, v.due)
+	rcpts := s.rcpts()
+	for i := range rcpts {
+		if v := byNumber[rcpts[i].number]; v != nil && !v.done {
+			q.index.change(&rcpts[i], v.state, v.due)
 			if v.tried {
-				s.rcpts[i].attempts++
+				rcpts[i].attempts++
 			}
 		}
 	}
 	q.index.done(s, func(r *rcpt) bool { v := byNumber[r.number]; return v != nil && v.done })
+	for number, v := range byNumber {
+		if v.course != nil && !v.done && !s.entry.gone {
+			q.index.move(s, number, (*v.course).way())
+		}
+	}
 	q.replace(s)
 	return q.release(s, last)
 }
@@ -282,8 +316,7 @@ func (q *Queue) release(s *slot, last bool) (clean bool) {
 	if e.open > 0 || e.busy > 0 || e.gone {
 		return false
 	}
-	e.gone = true
-	delete(q.index.messages, e.id)
+	q.index.leave(e)
 	return !last
 }
 
@@ -291,9 +324,9 @@ func (q *Queue) release(s *slot, last bool) (clean bool) {
 // OpenQueue does it.
 func (q *Queue) cleanUp(ctx context.Context, e *entry) error {
 	var b Batch
-	e.finish(&b)
+	finish(&b, e.id(), e.aside)
 	if err := q.engine.Commit(ctx, &b); err != nil {
-		return fmt.Errorf("custody: delete %s, which is done: %w", e.id, err)
+		return fmt.Errorf("custody: delete %s, which is done: %w", e.id(), err)
 	}
 	return nil
 }

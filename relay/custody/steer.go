@@ -1,10 +1,12 @@
 package custody
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"anechoic/ledger"
@@ -29,6 +31,9 @@ type command struct {
 	state  recipientState // what it makes of it; recipientDropped: it is gone
 	reason mail.Reason
 	detail string
+	course **Course // what it makes of the course; nil: it stays as it is
+	stays  bool     // the state does; from does not count
+	proven bool     // only messages that an organisation was proven to send
 }
 
 // Retry makes what is queued due now.
@@ -53,9 +58,48 @@ func (q *Queue) Drop(ctx context.Context, f Filter, now time.Time) (Steered, err
 	return q.steer(ctx, f, now, command{event: ledger.Dropped, leased: true, state: recipientDropped})
 }
 
+// Reroute sends what is queued to another next hop, at once, and what is held when it
+// is released; a Course without Via leads back to where the domain does. Only mail
+// that an organisation was proven to send is rerouted. An attempt in flight goes on;
+// the change is durable and takes effect if it fails.
+func (q *Queue) Reroute(ctx context.Context, f Filter, to Course, now time.Time) (Steered, error) {
+	to.End, to.At = false, now.UTC()
+	return q.recourse(ctx, f, now, command{event: ledger.Rerouted, leased: true, stays: true, proven: true}, to)
+}
+
+// Bounce ends what is queued or held, suspended or not, without another attempt: it
+// is due at once for nothing but the notice to its sender, where that is proven and
+// wants one. An attempt in flight goes on; the end is durable and comes if it fails.
+func (q *Queue) Bounce(ctx context.Context, f Filter, end Course, now time.Time) (Steered, error) {
+	end.Via, end.End, end.At = "", true, now.UTC()
+	return q.recourse(ctx, f, now, command{event: ledger.Ended, leased: true, state: recipientQueued}, end)
+}
+
+func (q *Queue) recourse(ctx context.Context, f Filter, now time.Time, c command, to Course) (Steered, error) {
+	if err := to.check(); err != nil {
+		return Steered{}, fmt.Errorf("custody: %s: %w", c.event, err)
+	}
+	c.detail = to.String()
+	course := &to
+	if to.way() == (way{}) {
+		course = nil
+	}
+	c.course = &course
+	return q.steer(ctx, f, now, c)
+}
+
+// setCourse writes a course into a record, bound to its recipient.
+func (q *Queue) setCourse(id mail.ID, number uint32, r *recipientRecord, c *Course) {
+	r.Course = c
+	r.MAC = q.seals.recipientMAC(id, number, &r.Recipient, c)
+}
+
 // steer selects slots and changes them some at a time. One command runs at a
-// time.
+// time. After an error it says how far it came.
 func (q *Queue) steer(ctx context.Context, f Filter, now time.Time, c command) (done Steered, err error) {
+	if err := q.readFor(ctx, f); err != nil {
+		return done, fmt.Errorf("custody: %s: %w", c.event, err)
+	}
 	select {
 	case <-q.steering:
 		defer func() { q.steering <- struct{}{} }()
@@ -67,16 +111,19 @@ func (q *Queue) steer(ctx context.Context, f Filter, now time.Time, c command) (
 	for chunk := range slices.Chunk(q.selectSlots(f), steerChunk) {
 		t := turn{q: q, command: c, filter: f, now: now, dropped: map[*entry]int32{}}
 		if err := t.run(ctx, chunk); err != nil {
-			return done, fmt.Errorf("custody: %s: %w", c.event, err)
+			return done, fmt.Errorf("custody: %s: stopped at %s, after %d recipients of %d messages: %w", c.event, chunk[0].entry.id(), done.Recipients, done.Messages, err)
 		}
-		for _, s := range t.changes {
-			seen[s.slot.entry] = true
+		for _, c := range t.changes {
+			seen[c.slot.entry] = true
 			done.Recipients++
-			if s.leased {
+			if c.leased {
 				done.Later++
 			}
 		}
 		done.Messages = len(seen)
+		if f.Progress != nil {
+			f.Progress(done)
+		}
 	}
 	return done, nil
 }
@@ -88,14 +135,14 @@ func (q *Queue) selectSlots(f Filter) []*slot {
 	defer q.mu.Unlock()
 	var found []*slot
 	add := func(e *entry) {
-		for _, s := range e.slots {
-			if f.matchEntry(e) && (f.Domain.IsZero() || f.Domain == s.domain.domain) {
+		for s := range e.slots {
+			if f.matchEntry(e) && f.matchLane(s.lane) {
 				found = append(found, s)
 			}
 		}
 	}
 	if f.ID != "" {
-		if e := q.index.messages[f.ID]; e != nil {
+		if e := q.index.messages[keyOf(f.ID)]; e != nil {
 			add(e)
 		}
 		return found
@@ -104,16 +151,26 @@ func (q *Queue) selectSlots(f Filter) []*slot {
 		add(e)
 	}
 	slices.SortFunc(found, func(a, b *slot) int {
-		if a.entry.id < b.entry.id {
-			return -1
-		}
-		return 1
+		return bytes.Compare(a.entry.key[:], b.entry.key[:])
 	})
 	return f.limit(found)
 }
 
 func (f Filter) matchEntry(e *entry) bool {
-	return (f.ID == "" || f.ID == e.id) && (f.Org == "" || f.Org == e.org) && (f.After == "" || e.id > f.After)
+	return (f.ID == "" || keyOf(f.ID) == e.key) && (f.Org == "" || f.Org == e.org()) && (f.Source == "" || f.Source == e.origin.source) &&
+		(f.Before.IsZero() || e.key.kept() < f.Before.UnixNano()) && (f.After == "" || e.id() > f.After)
+}
+
+func (f Filter) matchLane(l *lane) bool {
+	return (f.Domain.IsZero() || f.Domain == l.domain) && (f.Leads == nil || f.Leads(l.domain, l.way.via))
+}
+
+func (f Filter) matchSender(m *messageRecord) bool {
+	return f.Sender.IsZero() || f.Sender == m.Envelope.From.Domain()
+}
+
+func hasText(reply, part string) bool {
+	return part == "" || strings.Contains(strings.ToLower(reply), strings.ToLower(part))
 }
 
 // limit cuts sorted slots after Limit messages.
@@ -146,6 +203,7 @@ type change struct {
 	slot   *slot
 	number uint32
 	leased bool
+	state  recipientState
 	due    time.Time
 }
 
@@ -174,7 +232,7 @@ func (t *turn) claim(slots []*slot) {
 		for s.busy {
 			t.q.idle.Wait()
 		}
-		if s.entry.gone || len(s.rcpts) == 0 {
+		if s.entry.gone || len(s.rcpts()) == 0 {
 			continue
 		}
 		s.busy = true
@@ -188,18 +246,28 @@ func (t *turn) claim(slots []*slot) {
 // build reads the records, and writes the batch.
 func (t *turn) build(ctx context.Context, b *Batch) error {
 	for _, s := range t.claimed {
+		selected, err := t.selects(ctx, s)
+		if err != nil {
+			return err
+		}
+		if !selected {
+			continue
+		}
 		inFlight := s.inFlight()
 		var rcpt []string
-		for i := range s.rcpts {
-			r := &s.rcpts[i]
+		rcpts := s.rcpts()
+		for i := range rcpts {
+			r := &rcpts[i]
 			if !t.applies(r, inFlight[r.number]) {
 				continue
 			}
-			address, err := t.put(ctx, b, s, r, inFlight[r.number])
+			address, changed, err := t.put(ctx, b, s, r, inFlight[r.number])
 			if err != nil {
 				return err
 			}
-			rcpt = append(rcpt, address.String())
+			if changed {
+				rcpt = append(rcpt, address.String())
+			}
 		}
 		if len(rcpt) > 0 {
 			b.Facts = append(b.Facts, t.fact(s, rcpt))
@@ -207,6 +275,23 @@ func (t *turn) build(ctx context.Context, b *Batch) error {
 	}
 	t.ended = t.endings(b)
 	return nil
+}
+
+// selects asks what only the record of the message says.
+func (t *turn) selects(ctx context.Context, s *slot) (bool, error) {
+	if !t.proven && t.filter.Sender.IsZero() {
+		return true, nil
+	}
+	key := messageKey(s.entry.id())
+	value, err := t.q.engine.Get(ctx, key)
+	if err != nil {
+		return false, err
+	}
+	m, err := decodeMessage(value)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", key, err)
+	}
+	return (!t.proven || m.Kind == KindProven) && t.filter.matchSender(m), nil
 }
 
 // inFlight is the numbers of the recipients whose attempt is.
@@ -228,7 +313,7 @@ func (t *turn) applies(r *rcpt, leased bool) bool {
 	if leased {
 		return t.leased
 	}
-	return t.state == recipientDropped || r.state == t.from
+	return t.state == recipientDropped || t.course != nil || r.state == t.from
 }
 
 func publicState(r *rcpt, leased bool) State {
@@ -241,42 +326,57 @@ func publicState(r *rcpt, leased bool) State {
 	return StateHeld
 }
 
-// put adds one recipient's change to the batch.
-func (t *turn) put(ctx context.Context, b *Batch, s *slot, r *rcpt, leased bool) (mail.Address, error) {
-	key := recipientKey(s.entry.id, r.number)
+// put adds one recipient's change to the batch, if it is one.
+func (t *turn) put(ctx context.Context, b *Batch, s *slot, r *rcpt, leased bool) (of mail.Address, changed bool, err error) {
+	key := recipientKey(s.entry.id(), r.number)
 	value, err := t.q.engine.Get(ctx, key)
 	if err != nil {
-		return mail.Address{}, err
+		return of, false, err
 	}
 	stored, err := decodeRecipient(value)
 	if err != nil {
-		return mail.Address{}, fmt.Errorf("%s: %w", key, err)
+		return of, false, fmt.Errorf("%s: %w", key, err)
 	}
-	c := change{slot: s, number: r.number, leased: leased, due: stored.Due}
-	if t.state == recipientQueued {
+	if !hasText(stored.Reply, t.filter.Reply) || t.course != nil && (*t.course).way() == stored.Course.way() {
+		return of, false, nil
+	}
+	c := change{slot: s, number: r.number, leased: leased, state: t.state, due: stored.Due}
+	if t.stays {
+		c.state = stored.State
+	}
+	if c.state == recipientQueued {
 		c.due = t.now.UTC()
 	}
 	t.changes = append(t.changes, c)
-	if t.state == recipientDropped && !leased {
+	if c.state == recipientDropped && !leased {
 		b.Delete = append(b.Delete, key)
 		t.dropped[s.entry]++
-		return stored.Address, nil
+		return stored.Address, true, nil
 	}
-	stored.State, stored.Reason, stored.Due = t.state, t.reason, c.due
+	if t.course != nil {
+		if !t.q.seals.isAccepted(s.entry.id(), r.number, stored) {
+			return of, false, fmt.Errorf("%s: %w: it is not the one that was accepted", key, errRecord)
+		}
+		t.q.setCourse(s.entry.id(), r.number, stored, *t.course)
+	}
+	stored.State, stored.Due = c.state, c.due
+	if !t.stays {
+		stored.Reason = t.reason
+	}
 	if value, err = encodeRecord(stored); err != nil {
-		return mail.Address{}, err
+		return of, false, err
 	}
 	b.Put = append(b.Put, Record{Key: key, Value: value})
-	return stored.Address, nil
+	return stored.Address, true, nil
 }
 
 func (t *turn) fact(s *slot, rcpt []string) ledger.Fact {
 	f := ledger.Fact{
-		Time: t.now.UTC(), ID: s.entry.id, Event: t.event, Org: s.entry.org, Direction: "outbound",
-		Rcpt: rcpt, Site: s.domain.domain.String(), Reason: t.reason, Disposition: disposition(t.event), Detail: t.detail,
+		Time: t.now.UTC(), ID: s.entry.id(), Event: t.event, Org: s.entry.org(), Direction: "outbound",
+		Rcpt: rcpt, Site: s.lane.domain.String(), Reason: t.reason, Disposition: disposition(t.event), Detail: t.detail,
 	}
 	if s.lease != nil && t.leased {
-		f.Detail = "asked for while an attempt was in flight"
+		f.Detail = strings.TrimPrefix(f.Detail+"; asked for while an attempt was in flight", "; ")
 	}
 	return f
 }
@@ -288,7 +388,7 @@ func (t *turn) endings(b *Batch) map[*entry]bool {
 	defer t.q.mu.Unlock()
 	for e, n := range t.dropped {
 		if e.open == n {
-			e.finish(b)
+			finish(b, e.id(), e.aside)
 			ended[e] = true
 		}
 	}
@@ -317,17 +417,35 @@ func (t *turn) apply() (clean []*entry) {
 func (t *turn) applyOne(c change) {
 	switch {
 	case c.leased:
-		if c.slot.lease.wishes == nil {
-			c.slot.lease.wishes = map[uint32]wish{}
-		}
-		c.slot.lease.wishes[c.number] = wish{state: t.state, reason: t.reason}
+		t.wish(c)
 	case t.state == recipientDropped:
 		t.q.index.done(c.slot, func(r *rcpt) bool { return r.number == c.number })
 	default:
-		for i := range c.slot.rcpts {
-			if r := &c.slot.rcpts[i]; r.number == c.number {
-				t.q.index.change(r, t.state, c.due)
+		rcpts := c.slot.rcpts()
+		for i := range rcpts {
+			if r := &rcpts[i]; r.number == c.number {
+				t.q.index.change(r, c.state, c.due)
 			}
 		}
+		if t.course != nil {
+			t.q.index.move(c.slot, c.number, (*t.course).way())
+		}
 	}
+}
+
+// wish notes what is to become of a recipient when its attempt ends. What an earlier
+// command asked for stays, where this one says nothing of it.
+func (t *turn) wish(c change) {
+	l := c.slot.lease
+	if l.wishes == nil {
+		l.wishes = map[uint32]wish{}
+	}
+	w := l.wishes[c.number]
+	if !t.stays {
+		w.state, w.reason = t.state, t.reason
+	}
+	if t.course != nil {
+		w.course = t.course
+	}
+	l.wishes[c.number] = w
 }

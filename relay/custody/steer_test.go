@@ -281,7 +281,7 @@ func TestShowSaysWhereEachRecipientStands(t *testing.T) {
 	if _, err := q.Hold(ctx, custody.Filter{Domain: domain("held.test")}, mail.ReasonHeld, noon); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.Lease(ctx, noon, 1, func(d mail.Domain) bool { return d != domain("leased.test") }); err != nil {
+	if _, err := q.Lease(ctx, noon, 1, func(c custody.Candidate) bool { return c.Domain != domain("leased.test") }); err != nil {
 		t.Fatal(err)
 	}
 	var got []string
