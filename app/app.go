@@ -8,6 +8,7 @@ package app
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,6 +22,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"anechoic/control/api"
 	"anechoic/control/config"
@@ -42,6 +45,12 @@ type Options struct {
 	ConfigFile string
 	Log        *slog.Logger // nil: silent
 	Version    string
+
+	// What the relay believes of the world outside, for an internet on one machine.
+	Roots   *x509.CertPool                                                       // who vouches for next hops and policy hosts; nil: whom the system trusts
+	DialWeb func(ctx context.Context, network, address string) (net.Conn, error) // to policy hosts and for reports; nil: as the name servers say
+
+	disk vfs.FS // of the store; nil: the machine's. Tests inject faults here
 }
 
 // App is a relay. Only New makes one.
@@ -62,16 +71,19 @@ type App struct {
 	signer     *signing.Signer
 	recorder   *recorder
 	seen       *seen.Table
+	returns    *returns
 	orgs       orgRecords
 	tls        *certificate
 	intake     *intake
 	server     *smtpd.Server
+	security   *transportSecurity
 	dispatcher *delivery.Dispatcher
 	control    *http.Server
 	operations *http.Server
 
 	directory atomic.Pointer[org.Directory]
 	findings  atomic.Pointer[[]org.Finding]
+	shaping   atomic.Pointer[delivery.Shaping]
 	listening atomic.Bool // every port is bound
 	draining  atomic.Bool
 
@@ -125,7 +137,7 @@ func New(options Options) (a *App, err error) {
 	if a.config, problems = config.Load(options.ConfigFile); len(problems) > 0 {
 		return nil, problemList(problems)
 	}
-	for _, step := range []func() error{a.openStore, a.openDNS, a.openSightings, a.openDirectory, a.openQueue, a.makeServer, a.makeDispatcher, a.makeControl} {
+	for _, step := range []func() error{a.openStore, a.openDNS, a.openSightings, a.openDirectory, a.openQueue, a.makeServer, a.openTransportSecurity, a.makeDispatcher, a.makeControl} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -155,7 +167,7 @@ func (a *App) openStore() (err error) {
 	if err := os.MkdirAll(filepath.Join(a.config.DataDir, "spool"), 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	a.engine, err = local.Open(local.Options{Dir: a.config.Store(), Log: a.log})
+	a.engine, err = local.Open(local.Options{Dir: a.config.Store(), FS: a.options.disk, Log: a.log, Reserve: uint64(a.config.Storage.Reserve)})
 	if err != nil {
 		return err
 	}
@@ -166,7 +178,8 @@ func (a *App) openStore() (err error) {
 }
 
 func (a *App) openDNS() (err error) {
-	a.resolver, err = dns.New(dns.Options{Servers: a.config.DNS.Servers, Timeout: a.config.DNS.Timeout})
+	c := a.config.DNS
+	a.resolver, err = dns.New(dns.Options{Servers: c.Servers, Timeout: c.Timeout, TrustAD: c.DNSSEC == config.DNSSECTrust, TrustLoopback: c.DNSSEC == config.DNSSECAuto})
 	if err != nil {
 		return err
 	}
@@ -192,17 +205,22 @@ func (a *App) openQueue() error {
 	if err != nil {
 		return err
 	}
+	a.returns = newReturns(a.store, key, a.log)
 	a.queue, err = custody.OpenQueue(context.Background(), a.store, custody.Options{
 		SealKey: key, RetryAfter: a.config.Delivery.RetryAfter, ExpireAfter: a.config.Delivery.ExpireAfter, Log: a.log,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	a.onStop("queue", func(context.Context) error { a.queue.Close(); return nil })
+	return nil
 }
 
 func (a *App) makeServer() error {
 	in := &intake{
 		hostname: a.config.Hostname.String(), maxHops: a.config.SMTP.MaxHops, directory: &a.directory, domains: a.domains,
 		resolver: a.resolver, passwords: newCredentials(), signer: a.signer, queue: a.queue, recorder: a.recorder, metrics: a.metrics,
-		seen: a.seen, log: a.log,
+		seen: a.seen, returns: a.returns, log: a.log,
 	}
 	a.intake = in
 	c := a.config.SMTP
@@ -238,6 +256,7 @@ func (a *App) Start() (err error) {
 	a.running.Go(func() { a.flushRefusals(background) })
 	a.running.Go(func() { a.keepHouse(background) })
 	a.running.Go(func() { a.watchFeeds(background) })
+	a.running.Go(func() { a.security.run(background) })
 	if err := a.listenControl(); err != nil {
 		return err
 	}
@@ -288,6 +307,14 @@ func (a *App) listenSMTP() error {
 
 // Ready is valid after Start.
 func (a *App) Ready() Ready { return a.ready }
+
+// Broken is closed when the store saw a failed write or fsync: Fault says which,
+// nothing is taken or attempted any more, and the program is to Stop and end, so
+// that whoever supervises it starts it again.
+func (a *App) Broken() <-chan struct{} { return a.engine.Broken() }
+
+// Fault is why the relay takes no mail, or nil.
+func (a *App) Fault() error { return a.engine.Ready() }
 
 // Stop ends everything, last started first: no new connections, open
 // transactions end, attempts in flight end, what is counted is written, the store

@@ -13,18 +13,19 @@ import (
 	"anechoic/control/api"
 	"anechoic/control/metrics"
 	"anechoic/org"
+	"anechoic/relay/custody"
 	"anechoic/relay/signing"
 )
 
 // makeControl makes the control API and the operations pages.
 func (a *App) makeControl() error {
 	server := &api.Server{
-		Queue: a.queue, Ledger: a.engine, Keys: a.signer, Locksmith: a.locksmith(), Log: a.log, Node: a.node, Reload: a.Reload,
+		Queue: a.queue, Delivery: a.dispatcher, Traffic: a.metrics, Ledger: a.engine, Keys: a.signer, Locksmith: a.locksmith(), Log: a.log, Node: a.node, Reload: a.Reload,
 		Directory: func() (*org.Directory, []org.Finding) {
 			dir := a.directory.Load()
 			return dir, slices.Concat(*a.findings.Load(), a.leaks(dir))
 		},
-		Release: a.Release, Seen: a.seen, Organisations: organisations{a},
+		Release: a.Release, Seen: a.seen, Suppression: a.returns.list, Organisations: organisations{a},
 		Standing: func(ctx context.Context, d *org.Domain) (string, string) {
 			return a.domains.Check(ctx, d, time.Now().UTC()).String(), ""
 		},
@@ -35,7 +36,7 @@ func (a *App) makeControl() error {
 	}
 	a.operations = api.NewHTTPServer(checks.Handler(), a.log)
 	a.metrics.Watch(metrics.Gauges{
-		Queue: a.queue.Depth, Generation: func() uint64 { return a.directory.Load().Generation() },
+		Queue: a.queue.Depth, Shares: a.queue.Shares, Site: func(s custody.Share) string { return api.SiteOf(a.dispatcher, s.Domain, s.Via) }, Generation: func() uint64 { return a.directory.Load().Generation() },
 		Findings: func() int { return len(*a.findings.Load()) + len(a.leaks(a.directory.Load())) },
 		Faults: func() uint64 {
 			return uint64(a.server.Counters.Panics.Load()) + a.dispatcher.Counters().Panics + a.signer.Faults()
@@ -61,7 +62,7 @@ func (a *App) listenersReady(context.Context) error {
 func (a *App) node() api.Node {
 	n := api.Node{
 		Version: a.options.Version, PID: os.Getpid(), Started: a.started, Hostname: a.config.Hostname.String(),
-		DataDir: a.config.DataDir, Files: []string{a.options.ConfigFile, a.config.Registry}, Draining: a.draining.Load(),
+		DataDir: a.config.DataDir, Files: []string{a.options.ConfigFile, a.config.Registry}, Draining: a.draining.Load(), Transport: a.security.describe(),
 	}
 	n.RSA, _ = signing.RSA()
 	add := func(name string, addresses ...string) {

@@ -130,7 +130,7 @@ func (t *trial) accepted(now time.Time) ledger.Fact {
 // houseEvery is how often what is over is cleared away.
 const houseEvery = time.Hour
 
-// keepHouse drops what was detained for too long, at the start and then hourly.
+// keepHouse drops what was detained for too long and what lists no longer need, at the start and then hourly.
 func (a *App) keepHouse(ctx context.Context) {
 	tick := time.NewTicker(houseEvery)
 	defer tick.Stop()
@@ -141,6 +141,9 @@ func (a *App) keepHouse(ctx context.Context) {
 		}
 		if err != nil && ctx.Err() == nil {
 			a.log.Error("detained messages could not be dropped", "error", err)
+		}
+		if err := a.returns.sweep(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			a.log.Error("suppression lists could not be swept", "error", err)
 		}
 		select {
 		case <-ctx.Done():

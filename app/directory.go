@@ -68,6 +68,10 @@ func (a *App) adopt(ctx context.Context) error {
 	if err := sameNode(a.config, c); err != nil {
 		return err
 	}
+	shaping, problems := c.Shaping()
+	if len(problems) > 0 {
+		return problemList(problems)
+	}
 	if problems := a.orgs.reused(dir, a.config.Registry); len(problems) > 0 {
 		return problemList(problems)
 	}
@@ -85,6 +89,7 @@ func (a *App) adopt(ctx context.Context) error {
 	a.orgs.note(organisations)
 	a.keys.Use(keys)
 	a.findings.Store(&findings)
+	a.shaping.Store(shaping)
 	a.directory.Store(dir)
 	a.domains.Refresh()
 	return nil

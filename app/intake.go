@@ -40,6 +40,7 @@ type intake struct {
 	recorder  *recorder
 	metrics   *metrics.Metrics
 	seen      *seen.Table
+	returns   *returns
 	log       *slog.Logger
 }
 
@@ -61,6 +62,13 @@ func (in *intake) Rcpt(_ context.Context, tx *smtpd.Transaction, rcpt mail.Recip
 func (in *intake) judgeRecipient(tx *smtpd.Transaction, rcpt mail.Recipient) *mail.Refusal {
 	dir := in.directory.Load()
 	session := tx.Session
+	o, back := dir.ReturnPath(rcpt.Address.Domain())
+	if first := tx.Envelope.Recipients; len(first) > 0 && isReturn(dir, first[0].Address) != back {
+		return mail.DirectionMixed.Because("%s goes another way than %s", rcpt.Address.Domain(), first[0].Address.Domain())
+	}
+	if back {
+		return in.judgeReturn(tx, o, rcpt.Address, time.Now().UTC())
+	}
 	if _, inbound := dir.InboundFor(rcpt.Address.Domain()); inbound && session.Username == "" {
 		return mail.InboundNotOffered.Because("%s is an inbound domain", rcpt.Address.Domain())
 	}
@@ -91,6 +99,9 @@ func (in *intake) take(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Rece
 	fact.Generation = dir.Generation()
 	if refusal = in.judgeHeader(r); refusal != nil {
 		return receipt, refusal
+	}
+	if o, back := dir.ReturnPath(tx.Envelope.Recipients[0].Address.Domain()); back {
+		return in.takeReturn(ctx, tx, r, o, fact, now)
 	}
 	originators, refusal := tx.Envelope.ReadOriginators(r.Header)
 	if refusal != nil {

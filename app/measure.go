@@ -40,7 +40,7 @@ type measuredTransport struct {
 // Deliver implements delivery.Transport.
 func (t measuredTransport) Deliver(ctx context.Context, a delivery.Attempt) []delivery.Result {
 	start := time.Now()
-	defer func() { t.metrics.Attempted(time.Since(start)) }()
+	defer func() { t.metrics.Attempted(time.Since(start), a.Route.Site, a.Message.Organisation) }()
 	return t.SMTP.Deliver(ctx, a)
 }
 

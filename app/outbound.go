@@ -28,13 +28,18 @@ func (a *App) makeDispatcher() error {
 	if c.HELO.IsZero() {
 		helo = a.config.Hostname.String()
 	}
-	transport := &delivery.SMTP{Helo: helo, Bind: c.Bind, TLS: delivery.TLSPolicy(c.TLS), Log: a.log}
+	if err := checkEgress(a.config.Egress()); err != nil {
+		return err
+	}
+	transport := &delivery.SMTP{
+		Helo: helo, Bind: c.Bind, Pools: egressPools(c), Limits: a.siteLimits, Rules: a.security.rules(), Roots: a.options.Roots, Log: a.log,
+	}
 	a.onStop("connections", func(context.Context) error { transport.Close(); return nil })
 	a.dispatcher = &delivery.Dispatcher{
-		Queue: a.queue, Transport: measuredTransport{transport, a.metrics}, Ask: a.askAgain, Notice: a.bounce, Log: a.log,
+		Queue: a.queue, Transport: returningTransport{measuredTransport{transport, a.metrics}, a.returns, a.directory.Load, a.intake.standing}, Ask: a.askAgain, Notice: a.bounce, Egress: a.poolOf, Limits: a.siteLimits, Advise: a.adviceOf, Log: a.log,
 		Router: &delivery.Router{
 			Resolver: a.resolver, SmartHost: smartHost, Port: uint16(c.Port), Hostname: a.config.Hostname.String(),
-			AllowLoopback: onLoopback(a.config.DNS.Servers),
+			Family: family(c), Private: c.Private, AllowLoopback: onLoopback(a.config.DNS.Servers),
 		},
 	}
 	return nil
@@ -51,16 +56,6 @@ func onLoopback(servers []string) bool {
 		}
 	}
 	return len(servers) > 0
-}
-
-// ownAddresses is where mail would come back to us.
-func ownAddresses(listeners []string) (own []netip.AddrPort) {
-	for _, l := range listeners {
-		if at, err := netip.ParseAddrPort(l); err == nil {
-			own = append(own, at)
-		}
-	}
-	return own
 }
 
 // answerStands is how long policy's answer at intake counts for the first attempt.
@@ -108,7 +103,14 @@ func (a *App) askAgain(ctx context.Context, lease *custody.Lease, content custod
 	return refusal
 }
 
-// bounce composes what a sender is told of recipients that failed for good. Only
+// noticeActions are what a notice tells, in the words of a report.
+var noticeActions = map[delivery.NoticeKind]bounce.Action{
+	delivery.NoticeFailed: bounce.Failed, delivery.NoticeDelayed: bounce.Delayed,
+	delivery.NoticeRelayed: bounce.Relayed, delivery.NoticeDelivered: bounce.Delivered,
+}
+
+// bounce composes what a sender is told of recipients that failed for good, that
+// wait for long, or that were served and should be told of. Only
 // senders that were proven get one: policy saw to it that MAIL FROM is theirs.
 func (a *App) bounce(_ context.Context, b delivery.Bounce) ([]custody.Submission, error) {
 	proven, ok := b.Warrant.(custody.Proven)
@@ -122,6 +124,7 @@ func (a *App) bounce(_ context.Context, b delivery.Bounce) ([]custody.Submission
 	report := bounce.Report{
 		ID: mail.NewID(b.Now), Hostname: a.config.Hostname.String(), About: b.Lease.ID, Envelope: b.Lease.Message.Envelope,
 		Header: header, Arrived: b.Lease.Message.Kept, Now: b.Now,
+		Action: noticeActions[b.Kind], Expires: b.Lease.Message.Expires,
 	}
 	for _, f := range b.Failures {
 		report.Failures = append(report.Failures, bounce.Failure{

@@ -89,6 +89,7 @@ func appendPublic(b []byte, f *Fact) []byte {
 	o.text("disposition", string(f.Disposition))
 	o.text("identity", string(f.Identity))
 	o.text("reason", string(f.Reason))
+	o.text("class", f.Class)
 	o.texts("proofs", f.Proofs)
 	o.text("origin", f.Origin)
 	o.text("tenant", f.Tenant)
@@ -100,6 +101,7 @@ func appendPublic(b []byte, f *Fact) []byte {
 	}
 	o.text("site", f.Site)
 	o.number("attempt", int64(f.Attempt))
+	o.text("egress", f.Egress)
 	o.text("tls", f.TLS)
 	o.number("count", int64(f.Count))
 	return append(o.b, '}')

@@ -24,20 +24,27 @@ type Event string
 
 // The events.
 const (
-	Accepted   Event = "accepted"    // a message is in custody; the peer is told 250 after this is durable
-	Refused    Event = "refused"     // a connection, recipient or message was refused
-	Leased     Event = "leased"      // an attempt is about to begin; without a later event it was in flight when the relay stopped
-	Delivered  Event = "delivered"   // the next hop took the recipients
-	Deferred   Event = "deferred"    // an attempt failed for now; another is due
-	Bounced    Event = "bounced"     // recipients failed for good, or expired
-	Held       Event = "held"        // kept, not sent, until released
-	Released   Event = "released"    // due again
-	Dropped    Event = "dropped"     // given up by an operator
-	SetAside   Event = "set_aside"   // a stored record could not be read back or did not verify; it is never sent
-	Started    Event = "started"     // the relay started
-	Stopped    Event = "stopped"     // the relay stopped cleanly
-	Reloaded   Event = "reloaded"    // a new Directory is in force
-	KeyChanged Event = "key_changed" // a signing key was added, rotated or revoked
+	Accepted           Event = "accepted"            // a message is in custody; the peer is told 250 after this is durable
+	Refused            Event = "refused"             // a connection, recipient or message was refused
+	Leased             Event = "leased"              // an attempt is about to begin; without a later event it was in flight when the relay stopped
+	Delivered          Event = "delivered"           // the next hop took the recipients
+	Deferred           Event = "deferred"            // an attempt failed for now; another is due
+	Bounced            Event = "bounced"             // recipients failed for good, or expired
+	Held               Event = "held"                // kept, not sent, until released
+	Released           Event = "released"            // due again
+	Dropped            Event = "dropped"             // given up by an operator
+	Rerouted           Event = "rerouted"            // an operator chose another next hop, or the domain's own again
+	Ended              Event = "ended"               // an operator ended attempts: recipients are bounced without another
+	SetAside           Event = "set_aside"           // a stored record could not be read back or did not verify; it is never sent
+	Suspended          Event = "suspended"           // mail of an organisation or source, or for a domain or site, is leased no more
+	Resumed            Event = "resumed"             // it is leased again
+	Started            Event = "started"             // the relay started
+	Stopped            Event = "stopped"             // the relay stopped cleanly
+	Reloaded           Event = "reloaded"            // a new Directory is in force
+	BounceReceived     Event = "bounce_received"     // a report about a message of ours came back: delivered, delayed or failed later on
+	ComplaintReceived  Event = "complaint_received"  // a recipient's provider complained about a message of ours
+	SuppressionChanged Event = "suppression_changed" // an address was put on an organisation's suppression list, or taken off
+	KeyChanged         Event = "key_changed"         // a signing key was added, rotated or revoked
 )
 
 // Disposition is what became of the message, in the words users see.
@@ -83,6 +90,7 @@ type Fact struct {
 	Disposition  Disposition `json:"disposition,omitempty"`
 	Identity     Identity    `json:"identity,omitempty"`
 	Reason       mail.Reason `json:"reason,omitempty"`
+	Class        string      `json:"class,omitempty"`  // what stood in the way: the classes of docs/bounces.md
 	Proofs       []string    `json:"proofs,omitempty"` // what proved the organisation: tenant, originator, secret-header, dkim, credential
 	Origin       string      `json:"origin,omitempty"` // hosted | hybrid | forwarded
 	Tenant       string      `json:"tenant,omitempty"`
@@ -92,6 +100,7 @@ type Fact struct {
 	Site         string      `json:"site,omitempty"`
 	Reply        string      `json:"reply,omitempty"` // ours when refusing, the next hop's after an attempt
 	Attempt      int         `json:"attempt,omitempty"`
+	Egress       string      `json:"egress,omitempty"` // the address an attempt was made from
 	TLS          string      `json:"tls,omitempty"`    // version and cipher of the connection the fact is about
 	Detail       string      `json:"detail,omitempty"` // what was expected and what was seen
 	Count        int         `json:"count,omitempty"`  // more than one: refusals of this kind that were aggregated

@@ -54,6 +54,7 @@ type public struct {
 	Disposition  Disposition `json:"disposition"`
 	Identity     Identity    `json:"identity"`
 	Reason       mail.Reason `json:"reason"`
+	Class        string      `json:"class"`
 	Proofs       []string    `json:"proofs"`
 	Origin       string      `json:"origin"`
 	Tenant       string      `json:"tenant"`
@@ -62,6 +63,7 @@ type public struct {
 	Generation   uint64      `json:"generation"`
 	Site         string      `json:"site"`
 	Attempt      int         `json:"attempt"`
+	Egress       string      `json:"egress"`
 	TLS          string      `json:"tls"`
 	Count        int         `json:"count"`
 }
@@ -79,9 +81,9 @@ func join(offset uint64, p *public, q *personal) Fact {
 	return Fact{
 		Offset: offset, Time: p.Time, ID: p.ID, Event: p.Event, Org: p.Org, ClaimedOrg: p.ClaimedOrg, Source: p.Source,
 		Direction: p.Direction, Peer: p.Peer, Helo: p.Helo, MailFrom: q.MailFrom, From: q.From, Rcpt: q.Rcpt,
-		Size: p.Size, Disposition: p.Disposition, Identity: p.Identity, Reason: p.Reason, Proofs: p.Proofs,
+		Size: p.Size, Disposition: p.Disposition, Identity: p.Identity, Reason: p.Reason, Class: p.Class, Proofs: p.Proofs,
 		Origin: p.Origin, Tenant: p.Tenant, Originator: p.Originator, ConnectingIP: p.ConnectingIP,
-		Generation: p.Generation, Site: p.Site, Reply: q.Reply, Attempt: p.Attempt, TLS: p.TLS, Detail: q.Detail, Count: p.Count,
+		Generation: p.Generation, Site: p.Site, Reply: q.Reply, Attempt: p.Attempt, Egress: p.Egress, TLS: p.TLS, Detail: q.Detail, Count: p.Count,
 	}
 }
 

@@ -26,6 +26,39 @@ func NewID(now time.Time) ID {
 // Valid says that id has the form NewID gives; what users type is checked so.
 // It encodes again, because the decoder passes over line ends and spare bits.
 func (id ID) Valid() bool {
-	b, err := idEncoding.DecodeString(string(id))
-	return err == nil && len(b) == 16 && idEncoding.EncodeToString(b) == string(id)
+	_, ok := id.Octets()
+	return ok
 }
+
+// Octets is what NewID made the identifier of, for who keeps many of them; not ok
+// if it is not Valid.
+func (id ID) Octets() (octets [16]byte, ok bool) {
+	const length = 26
+	if len(id) != length {
+		return octets, false
+	}
+	var text, again [length]byte
+	copy(text[:], id)
+	var b [17]byte
+	if n, err := idEncoding.Decode(b[:], text[:]); err != nil || n != len(octets) {
+		return octets, false
+	}
+	copy(octets[:], b[:])
+	idEncoding.Encode(again[:], octets[:])
+	return octets, again == text
+}
+
+// Time is when NewID made the identifier, to the millisecond; not ok if it is not
+// Valid.
+func (id ID) Time() (at time.Time, ok bool) {
+	b, ok := id.Octets()
+	if !ok {
+		return at, false
+	}
+	var ms [8]byte
+	copy(ms[2:], b[:6])
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(ms[:]))).UTC(), true
+}
+
+// IDOf is the identifier with these octets.
+func IDOf(octets [16]byte) ID { return ID(idEncoding.EncodeToString(octets[:])) }

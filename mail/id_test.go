@@ -42,3 +42,14 @@ func TestWhatIsNoIdentifier(t *testing.T) {
 		}
 	}
 }
+
+func TestAnIdentifierTellsWhenItWasMade(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 30, 1, 987654321, time.UTC)
+	at, ok := NewID(now).Time()
+	if !ok || !at.Equal(now.Truncate(time.Millisecond)) {
+		t.Errorf("%s, %v", at, ok)
+	}
+	if at, ok := ID("nothing").Time(); ok {
+		t.Errorf("%s", at)
+	}
+}

@@ -62,6 +62,7 @@ const (
 	ReasonEchoSuspect         Reason = "ECHO_SUSPECT"
 	ReasonRecipientUnknown    Reason = "RECIPIENT_UNKNOWN"
 	ReasonBounceNotOurs       Reason = "BOUNCE_NOT_OURS"
+	ReasonSuppressed          Reason = "SUPPRESSED" // the recipient is on the organisation's suppression list
 	ReasonSRSInvalid          Reason = "SRS_INVALID"
 	ReasonHeld                Reason = "HELD"
 	ReasonInternal            Reason = "INTERNAL" // a fault of this program; the log has the cause
@@ -125,6 +126,7 @@ func Reasons() []Reason {
 		ReasonEchoSuspect,
 		ReasonRecipientUnknown,
 		ReasonBounceNotOurs,
+		ReasonSuppressed,
 		ReasonSRSInvalid,
 		ReasonHeld,
 		ReasonInternal,

@@ -52,6 +52,11 @@ var (
 	MIMETooDeep       = refuse(554, "5.6.0", ReasonMIMETooDeep, "MIME parts are nested too deeply")
 	RecipientNotFound = refuse(550, "5.1.1", ReasonRecipientUnknown, "No such recipient here")
 
+	// What comes back (a return address is at an organisation's return path), and
+	// who is tried no more: the second is told in a bounce, never as a reply.
+	BounceNotOurs = refuse(550, "5.7.1", ReasonBounceNotOurs, "This address takes reports about mail from here, and proves none")
+	Suppressed    = refuse(550, "5.7.1", ReasonSuppressed, "Not tried: the address is on your organisation's suppression list")
+
 	// Attribution.
 	RelayDenied          = refuse(550, "5.7.1", ReasonRelayDenied, "Relaying denied: nothing proves which organisation this mail is from")
 	InboundNotOffered    = refuse(550, "5.7.1", ReasonRelayDenied, "Mail for this domain is not taken here")

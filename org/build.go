@@ -41,6 +41,9 @@ func Build(reg Registry, providers Providers, egress []netip.Addr, generation ui
 		b.sources(i)
 		b.inbounds(i)
 	}
+	for i := range reg.Organisations { // what follows asks where mail is delivered
+		b.returns(i)
+	}
 	b.addressConflicts()
 	slices.SortFunc(b.dir.organisations, func(x, y *Organisation) int { return strings.Compare(string(x.ID), string(y.ID)) })
 	if problems := b.placed(); len(problems) > 0 {
@@ -67,6 +70,7 @@ func newBuilder(reg *Registry, providers Providers, egress []netip.Addr, generat
 		identities:    make(map[identity]*Source),
 		inbound:       make(map[mail.Domain]*Inbound),
 		secretHeaders: make(map[string]struct{}),
+		returnPaths:   make(map[mail.Domain]*Organisation),
 	}
 	for _, a := range egress {
 		b.dir.egress = append(b.dir.egress, a.Unmap())
@@ -116,7 +120,7 @@ func (i *Inbound) where() string { return i.entry.path("inbound") }
 // organisation checks one organisation and its domains.
 func (b *builder) organisation(i int) {
 	e, where := &b.reg.Organisations[i], below("organisation", i)
-	o := &Organisation{ID: ID(e.ID), Name: e.Name}
+	o := &Organisation{ID: ID(e.ID), Name: e.Name, Egress: e.Egress}
 	b.checkID(where+".id", e.ID)
 	if first, ok := b.dir.byID[o.ID]; ok {
 		b.second(where+".id", below("organisation", slices.Index(b.dir.organisations, first)), "organisation %q is there already", e.ID)

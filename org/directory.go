@@ -32,6 +32,7 @@ type Directory struct {
 	identities    map[identity]*Source
 	inbound       map[mail.Domain]*Inbound
 	secretHeaders map[string]struct{} // lower-case
+	returnPaths   map[mail.Domain]*Organisation
 }
 
 // sourceName is what names a source: its own id within an organisation.
@@ -158,6 +159,13 @@ func (d *Directory) Identity(domain mail.Domain, selector string) (*Source, bool
 func (d *Directory) InboundFor(name mail.Domain) (*Inbound, bool) {
 	in, ok := d.inbound[name]
 	return in, ok
+}
+
+// ReturnPath gives the organisation whose reports come back to addresses of this
+// domain.
+func (d *Directory) ReturnPath(name mail.Domain) (*Organisation, bool) {
+	o, ok := d.returnPaths[name]
+	return o, ok
 }
 
 // IsSecretHeader says that a field name is a secret header of any organisation,

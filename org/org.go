@@ -58,10 +58,25 @@ type Organisation struct {
 	ID              ID
 	Name            string
 	SecurityContact mail.Address
+	ReturnPath      mail.Domain  // where reports about its mail come back; zero: to MAIL FROM as it is
+	Egress          string       // the pool its mail leaves from; empty: the default
+	Suppression     *Suppression // nil: it has no suppression list
 	Domains         []*Domain
 	Sources         []*Source
 	Inbound         []*Inbound
 }
+
+// Suppression says when an organisation's recipients are tried no more.
+type Suppression struct {
+	HardBounces  int           // of different messages, before an address is suppressed
+	BounceFor    time.Duration // how long for bounces
+	ComplaintFor time.Duration // how long for a complaint
+}
+
+// DefaultSuppression is what holds where the registry says only that there is a
+// list. The numbers are ours: one hard bounce may be a server's mistake, two of
+// different messages rarely are.
+var DefaultSuppression = Suppression{HardBounces: 2, BounceFor: 90 * 24 * time.Hour, ComplaintFor: 365 * 24 * time.Hour}
 
 // Domain is a name the organisation says is its own. It counts once DNS agrees.
 type Domain struct {

@@ -64,6 +64,14 @@ func (r *Registry) keyFile(e *KeyEntry) string {
 	return filepath.Join(r.folder, e.KeyFile)
 }
 
+// Place gives problems about the registry their line and column.
+func (r *Registry) Place(problems []Problem) []Problem {
+	if r.text == nil {
+		return problems
+	}
+	return r.text.Place(problems)
+}
+
 // checkKeyFiles reads every key file and holds it against the algorithm that
 // stands beside it.
 func (r *Registry) checkKeyFiles() (problems []Problem) {
@@ -97,12 +105,23 @@ func readBounded(path string, limit int64) ([]byte, error) {
 
 // OrganisationEntry is one [[organisation]].
 type OrganisationEntry struct {
-	ID              string         `toml:"id"`
-	Name            string         `toml:"name"`
-	SecurityContact string         `toml:"security_contact"`
-	Domains         []DomainEntry  `toml:"domain"`
-	Sources         []SourceEntry  `toml:"source"`
-	Inbound         []InboundEntry `toml:"inbound"`
+	ID              string            `toml:"id"`
+	Name            string            `toml:"name"`
+	SecurityContact string            `toml:"security_contact"`
+	ReturnPath      string            `toml:"return_path"`
+	Egress          string            `toml:"egress"`
+	Suppression     *SuppressionEntry `toml:"suppression"`
+	Domains         []DomainEntry     `toml:"domain"`
+	Sources         []SourceEntry     `toml:"source"`
+	Inbound         []InboundEntry    `toml:"inbound"`
+}
+
+// SuppressionEntry switches an organisation's suppression list on; what is zero is
+// as in DefaultSuppression.
+type SuppressionEntry struct {
+	HardBounces   int `toml:"hard_bounces"`
+	BounceDays    int `toml:"bounce_days"`
+	ComplaintDays int `toml:"complaint_days"`
 }
 
 // DomainEntry is one [[organisation.domain]].

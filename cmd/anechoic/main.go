@@ -70,6 +70,7 @@ message is its own.`,
 		sh.queueCommand(),
 		sh.quarantineCommand(),
 		sh.orgCommand(),
+		sh.suppressionCommand(),
 		sh.logCommand(),
 		sh.versionCommand(),
 	)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -20,6 +21,10 @@ import (
 // drainTime is how long a stop waits for open transactions and attempts.
 const drainTime = 30 * time.Second
 
+// brokenDrain is the same after a failed write: no attempt can be written off any
+// more, so there is little to wait for.
+const brokenDrain = 5 * time.Second
+
 func (sh *shell) serveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
@@ -30,6 +35,10 @@ line with its addresses on standard output; its log goes to standard error.
 SIGHUP has it read configuration and registry again, all or nothing (see apply).
 SIGTERM and SIGINT stop it: open transactions end, for at most 30 seconds; a
 second one stops at once.
+
+When a write to the data directory fails the relay ends by itself within 5
+seconds, with 1: what of the write is on disk shows only at the next start. Let a
+supervisor start it again.
 
 Exits with 0 after a stop, with 3 if the configuration is not valid, with 1 if it
 could not run.`,
@@ -73,8 +82,20 @@ func (sh *shell) serve(ctx context.Context) error {
 			drain, cancel := context.WithTimeout(context.Background(), drainTime)
 			defer cancel()
 			return relay.Stop(drain)
+		case <-relay.Broken():
+			return sh.endBroken(relay)
 		}
 	}
+}
+
+// endBroken stops a relay whose store failed, and says so. What goes wrong on the
+// way is the same fault again.
+func (sh *shell) endBroken(relay *app.App) error {
+	fault := relay.Fault()
+	drain, cancel := context.WithTimeout(context.Background(), brokenDrain)
+	defer cancel()
+	_ = relay.Stop(drain)
+	return fmt.Errorf("ended because the data directory cannot be written to: %w: see to the disk; nothing acknowledged is lost, and the relay goes on when it is started again", fault)
 }
 
 // notStarted prints the problems of a configuration, one a line, or gives the

@@ -71,6 +71,7 @@ func (sh *shell) printStatus(s api.Status) error {
 	}
 	sh.printf("listens   %s\n", strings.Join(addresses, ", "))
 	sh.printf("signs     RSA by %s\n", s.RSA)
+	sh.printf("delivers  %s\n", s.Transport)
 	sh.printf("queue     %s\n", queueSentence(s.Queue))
 	sh.printf("ledger    %d facts, %d segments sealed\n\n", s.Ledger.Facts, s.Ledger.Segments)
 	if err := sh.table("ORGANISATION DOMAIN STANDING KEYS SOURCES", organisationRows(s.Organisations)); err != nil {

@@ -69,9 +69,46 @@ func (c *Client) Queued(ctx context.Context, id mail.ID) (Queued, error) {
 	return get[Queued](ctx, c, "/api/v1/queue/"+url.PathEscape(string(id)), nil)
 }
 
-// Steer does something to what is in custody.
-func (c *Client) Steer(ctx context.Context, verb Verb, chosen Selection) (Steered, error) {
-	return ask[Steered](ctx, c, http.MethodPost, "/api/v1/queue/"+string(verb), nil, chosen)
+// Steer does something to what is in custody. progress, which may be nil, is told how
+// far it came. After an error the Steered says what was reached before.
+func (c *Client) Steer(ctx context.Context, verb Verb, chosen Selection, progress func(Steered)) (done Steered, err error) {
+	body, err := c.do(ctx, http.MethodPost, "/api/v1/queue/"+string(verb), url.Values{"progress": {"true"}}, chosen)
+	if err != nil {
+		return done, err
+	}
+	defer body.Close()
+	lines := json.NewDecoder(body)
+	for {
+		var line SteerLine
+		if err := lines.Decode(&line); err != nil {
+			return done, errors.Join(ctx.Err(), fmt.Errorf("%s: the relay stopped in the middle: %w", verb, err))
+		}
+		done = line.Steered
+		switch {
+		case line.Problem != nil:
+			return done, line.Problem
+		case line.Done:
+			return done, nil
+		case progress != nil:
+			progress(done)
+		}
+	}
+}
+
+// Suspensions lists what is suspended.
+func (c *Client) Suspensions(ctx context.Context) ([]Suspended, error) {
+	list, err := get[SuspensionList](ctx, c, "/api/v1/suspensions", nil)
+	return list.Suspensions, err
+}
+
+// ChangeSuspensions suspends or resumes.
+func (c *Client) ChangeSuspensions(ctx context.Context, verb Verb, wish SuspensionWish) (Suspended, error) {
+	return ask[Suspended](ctx, c, http.MethodPost, "/api/v1/suspensions/"+string(verb), nil, wish)
+}
+
+// Top asks what flows, and what does not.
+func (c *Client) Top(ctx context.Context) (Top, error) {
+	return get[Top](ctx, c, "/api/v1/top", nil)
 }
 
 // Quarantine lists a page of what is detained.
@@ -87,6 +124,16 @@ func (c *Client) Detained(ctx context.Context, id mail.ID) (DetainedMessage, err
 // Judge releases or drops detained messages.
 func (c *Client) Judge(ctx context.Context, verb Verb, chosen DetainedSelection) (Judgement, error) {
 	return ask[Judgement](ctx, c, http.MethodPost, "/api/v1/quarantine/"+string(verb), nil, chosen)
+}
+
+// Suppressed lists a page of an organisation's suppression list.
+func (c *Client) Suppressed(ctx context.Context, org string, query url.Values) (SuppressionPage, error) {
+	return get[SuppressionPage](ctx, c, "/api/v1/suppression/"+url.PathEscape(org), query)
+}
+
+// ChangeSuppression puts an address on a list, or takes it off.
+func (c *Client) ChangeSuppression(ctx context.Context, org string, verb Verb, wish SuppressionWish) (SuppressionChange, error) {
+	return ask[SuppressionChange](ctx, c, http.MethodPost, "/api/v1/suppression/"+url.PathEscape(org)+"/"+string(verb), nil, wish)
 }
 
 // Seen lists tenants that are nobody's source.

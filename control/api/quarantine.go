@@ -81,10 +81,7 @@ func (s *Server) quarantine(ctx context.Context, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if filter.After = mail.ID(q.Get("page_token")); filter.After != "" && !filter.After.Valid() {
-		return nil, badRequest("page_token is none this list gave", "begin again without it")
-	}
-	if filter.Limit, err = limitParameter(q.Get("limit"), 100); err != nil {
+	if filter.After, filter.Limit, err = pageParameters(q); err != nil {
 		return nil, err
 	}
 	list, next, err := s.Queue.ListDetained(ctx, filter)

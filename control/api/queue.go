@@ -13,6 +13,7 @@ import (
 
 	"anechoic/mail"
 	"anechoic/relay/custody"
+	"anechoic/relay/delivery"
 )
 
 // Queued is one message in custody.
@@ -25,6 +26,7 @@ type Queued struct {
 	Size         int64             `json:"size"`
 	Kept         time.Time         `json:"kept"`
 	Expires      time.Time         `json:"expires"`
+	Why          string            `json:"why,omitempty"` // it is still here, in one sentence; of one message that is asked for
 	Recipients   []QueuedRecipient `json:"recipients"`
 }
 
@@ -36,6 +38,11 @@ type QueuedRecipient struct {
 	Attempts  int           `json:"attempts"`
 	LastReply string        `json:"last_reply,omitempty"`
 	Reason    mail.Reason   `json:"reason,omitempty"`
+	Site      string        `json:"site,omitempty"` // where its domain led lately, or the next hop a person chose
+	Suspended custody.Scope `json:"suspended,omitempty"`
+	Via       string        `json:"via,omitempty"` // the next hop a person chose
+	Ended     bool          `json:"ended,omitempty"`
+	Why       string        `json:"why,omitempty"`
 }
 
 // QueuePage is GET /api/v1/queue.
@@ -44,51 +51,24 @@ type QueuePage struct {
 	NextPageToken string   `json:"next_page_token,omitempty"`
 }
 
-// Verb is what may be done to messages in custody.
-type Verb string
-
-// The verbs.
-const (
-	Retry   Verb = "retry"   // what is queued is due now
-	Hold    Verb = "hold"    // what is queued is not sent until released
-	Release Verb = "release" // what is held is due now
-	Drop    Verb = "drop"    // given up: never sent, no bounce
-)
-
-// Selection names messages in custody: by id, by a filter, or All. Nothing named
-// is an error, so that an empty request never reaches everything.
-type Selection struct {
-	IDs    []mail.ID     `json:"ids,omitempty"`
-	Org    string        `json:"org,omitempty"`
-	Domain string        `json:"domain,omitempty"` // of recipients
-	State  custody.State `json:"state,omitempty"`
-	All    bool          `json:"all,omitempty"`
-	DryRun bool          `json:"dry_run,omitempty"` // count only
-}
-
-// Steered is what a verb reached, or would have.
-type Steered struct {
-	Verb       Verb `json:"verb"`
-	DryRun     bool `json:"dry_run,omitempty"`
-	Messages   int  `json:"messages"`
-	Recipients int  `json:"recipients"`
-	Later      int  `json:"later"` // of those: an attempt is in flight, and it takes effect if that fails
-}
-
 // queue is GET /api/v1/queue.
 func (s *Server) queue(ctx context.Context, r *http.Request) (any, error) {
-	q, err := parameters(r, "org", "domain", "state", "page_token", "limit")
+	q, err := parameters(r, "org", "source", "sender", "domain", "site", "state", "before", "reply", "page_token", "limit")
 	if err != nil {
 		return nil, err
 	}
-	filter, err := queueFilter(Selection{Org: q.Get("org"), Domain: q.Get("domain"), State: custody.State(q.Get("state"))})
+	chosen := Selection{
+		Org: q.Get("org"), Source: q.Get("source"), Sender: q.Get("sender"), Domain: q.Get("domain"),
+		Site: q.Get("site"), State: custody.State(q.Get("state")), Reply: q.Get("reply"),
+	}
+	if chosen.Before, err = timeParameter("before", q.Get("before")); err != nil {
+		return nil, err
+	}
+	filter, err := s.queueFilter(chosen)
 	if err != nil {
 		return nil, err
 	}
-	if filter.After = mail.ID(q.Get("page_token")); filter.After != "" && !filter.After.Valid() {
-		return nil, badRequest("page_token is none this list gave", "begin again without it")
-	}
-	if filter.Limit, err = limitParameter(q.Get("limit"), 100); err != nil {
+	if filter.After, filter.Limit, err = pageParameters(q); err != nil {
 		return nil, err
 	}
 	entries, next, err := s.Queue.List(ctx, filter)
@@ -97,7 +77,7 @@ func (s *Server) queue(ctx context.Context, r *http.Request) (any, error) {
 	}
 	page := QueuePage{Messages: []Queued{}, NextPageToken: string(next)}
 	for _, e := range entries {
-		page.Messages = append(page.Messages, queuedOf(e))
+		page.Messages = append(page.Messages, s.queuedOf(e))
 	}
 	return page, nil
 }
@@ -112,149 +92,77 @@ func (s *Server) queued(ctx context.Context, r *http.Request) (any, error) {
 	if errors.Is(err, custody.ErrNotFound) {
 		return nil, notInCustody(id)
 	}
-	return queuedOf(entry), err
+	if err != nil {
+		return nil, err
+	}
+	told := s.queuedOf(entry)
+	s.explain(entry, &told, time.Now())
+	return told, nil
 }
 
 func notInCustody(id mail.ID) *Problem {
 	return notFound(fmt.Sprintf("no message %s is in custody", id), "log show says what became of a message that left")
 }
 
-// steer is POST /api/v1/queue/{verb}.
-func (s *Server) steer(ctx context.Context, r *http.Request) (any, error) {
-	verb := Verb(r.PathValue("verb"))
-	apply, ok := s.verbs()[verb]
-	if !ok {
-		return nil, notFound(fmt.Sprintf("%q is nothing that can be done to the queue", verb), "retry, hold, release or drop")
-	}
-	var chosen Selection
-	if err := readJSON(r, &chosen); err != nil {
-		return nil, err
-	}
-	filters, err := s.filters(ctx, chosen)
-	if err != nil {
-		return nil, err
-	}
-	if chosen.DryRun {
-		return s.rehearse(ctx, verb, filters)
-	}
-	done := Steered{Verb: verb}
-	for _, f := range filters {
-		reached, err := apply(ctx, f, time.Now())
-		if err != nil {
-			return nil, fmt.Errorf("%s: after %d messages: %w", verb, done.Messages, err)
-		}
-		done.add(reached)
-	}
-	s.Log.Info("queue steered", "verb", verb, "messages", done.Messages, "recipients", done.Recipients)
-	return done, nil
-}
-
-func (d *Steered) add(reached custody.Steered) {
-	d.Messages += reached.Messages
-	d.Recipients += reached.Recipients
-	d.Later += reached.Later
-}
-
-// verbs is what each verb does to what a filter selects.
-func (s *Server) verbs() map[Verb]func(context.Context, custody.Filter, time.Time) (custody.Steered, error) {
-	return map[Verb]func(context.Context, custody.Filter, time.Time) (custody.Steered, error){
-		Retry:   s.Queue.Retry,
-		Release: s.Queue.Release,
-		Drop:    s.Queue.Drop,
-		Hold: func(ctx context.Context, f custody.Filter, now time.Time) (custody.Steered, error) {
-			return s.Queue.Hold(ctx, f, mail.ReasonHeld, now)
-		},
-	}
-}
-
-// touches are the states of recipients a verb reaches.
-var touches = map[Verb][]custody.State{
-	Retry:   {custody.StateQueued},
-	Hold:    {custody.StateQueued, custody.StateLeased},
-	Release: {custody.StateHeld},
-	Drop:    {custody.StateQueued, custody.StateLeased, custody.StateHeld},
-}
-
-// rehearse counts what a verb would reach.
-func (s *Server) rehearse(ctx context.Context, verb Verb, filters []custody.Filter) (Steered, error) {
-	would := Steered{Verb: verb, DryRun: true}
-	for _, f := range filters {
-		for more := true; more; more = f.After != "" {
-			entries, next, err := s.Queue.List(ctx, f)
-			if err != nil {
-				return would, err
-			}
-			for _, e := range entries {
-				would.add(reachedBy(verb, e))
-			}
-			f.After = next
-		}
-	}
-	return would, nil
-}
-
-func reachedBy(verb Verb, e custody.Entry) (reached custody.Steered) {
-	for _, r := range e.Recipients {
-		if !slices.Contains(touches[verb], r.State) {
-			continue
-		}
-		reached.Messages = 1
-		reached.Recipients++
-		if r.State == custody.StateLeased {
-			reached.Later++
-		}
-	}
-	return reached
-}
-
-// filters makes one filter of a selection, or one an id. Every id must be in
-// custody before anything is done.
-func (s *Server) filters(ctx context.Context, chosen Selection) ([]custody.Filter, error) {
-	filter, err := queueFilter(chosen)
-	if err != nil {
-		return nil, err
-	}
-	filtered := filter != custody.Filter{}
-	switch {
-	case chosen.All && (filtered || len(chosen.IDs) > 0):
-		return nil, badRequest("all stands beside ids or a filter", "name one of them")
-	case !chosen.All && !filtered && len(chosen.IDs) == 0:
-		return nil, badRequest("nothing is selected", "name ids, org, domain or state, or say all")
-	case len(chosen.IDs) == 0:
-		return []custody.Filter{filter}, nil
-	}
-	filters := make([]custody.Filter, len(chosen.IDs))
-	for i, text := range chosen.IDs {
-		id, err := validID(string(text))
-		if err != nil {
-			return nil, err
-		}
-		if _, err := s.Queue.Show(ctx, id); errors.Is(err, custody.ErrNotFound) {
-			return nil, notInCustody(id)
-		} else if err != nil {
-			return nil, err
-		}
-		filters[i] = filter
-		filters[i].ID = id
-	}
-	return filters, nil
-}
-
 // queueFilter reads the filter part of a selection.
-func queueFilter(chosen Selection) (custody.Filter, error) {
-	domain, err := domainParameter("domain", chosen.Domain)
-	if err != nil {
-		return custody.Filter{}, err
+func (s *Server) queueFilter(chosen Selection) (f custody.Filter, err error) {
+	f = custody.Filter{Org: chosen.Org, Source: chosen.Source, State: chosen.State, Before: chosen.Before, Reply: chosen.Reply}
+	if f.Domain, err = domainParameter("domain", chosen.Domain); err != nil {
+		return f, err
+	}
+	if f.Sender, err = domainParameter("sender", chosen.Sender); err != nil {
+		return f, err
+	}
+	if chosen.Site != "" {
+		f.Leads = s.leadsTo(strings.ToLower(chosen.Site))
 	}
 	switch chosen.State {
 	case "", custody.StateQueued, custody.StateLeased, custody.StateHeld:
-	default:
-		return custody.Filter{}, badRequest(fmt.Sprintf("state %q is none", chosen.State), "queued, leased or held")
+		return f, nil
 	}
-	return custody.Filter{Org: chosen.Org, Domain: domain, State: chosen.State}, nil
+	return f, badRequest(fmt.Sprintf("state %q is none", chosen.State), "queued, leased or held")
 }
 
-func queuedOf(e custody.Entry) Queued {
+// leadsTo selects what goes to a site, as far as is known: domains that nothing was
+// sent to since the start lead nowhere yet.
+func (s *Server) leadsTo(site string) func(mail.Domain, string) bool {
+	known := map[mail.Domain]bool{}
+	return func(d mail.Domain, via string) bool {
+		if via != "" {
+			return via == site
+		}
+		leads, ok := known[d]
+		if !ok {
+			leads = s.siteOf(d, "") == site
+			known[d] = leads
+		}
+		return leads
+	}
+}
+
+// siteOf is where a domain led lately, or the next hop a person chose; empty if that
+// is not known.
+func (s *Server) siteOf(d mail.Domain, via string) string {
+	if via != "" {
+		return via
+	}
+	site, _ := s.Delivery.SiteOf(d)
+	return site.Name
+}
+
+// SiteOf names for views by site where a domain led lately, or the next hop a person
+// chose; the domain itself if that is not known.
+func SiteOf(d *delivery.Dispatcher, domain mail.Domain, via string) string {
+	if via != "" {
+		return via
+	}
+	if site, ok := d.SiteOf(domain); ok {
+		return site.Name
+	}
+	return domain.String()
+}
+
+func (s *Server) queuedOf(e custody.Entry) Queued {
 	told := Queued{
 		ID: e.ID, Kind: string(e.Kind), Organisation: e.Organisation, Source: e.Source, MailFrom: e.Envelope.From.String(),
 		Size: e.Size, Kept: e.Kept.UTC(), Expires: e.Expires.UTC(), Recipients: make([]QueuedRecipient, len(e.Recipients)),
@@ -262,8 +170,12 @@ func queuedOf(e custody.Entry) Queued {
 	for i, r := range e.Recipients {
 		told.Recipients[i] = QueuedRecipient{
 			Address: r.Address.String(), State: r.State, Due: timeOrNil(r.Due),
-			Attempts: r.Attempts, LastReply: r.LastReply, Reason: r.Reason,
+			Attempts: r.Attempts, LastReply: r.LastReply, Reason: r.Reason, Suspended: r.Suspended,
 		}
+		if r.Course != nil {
+			told.Recipients[i].Via, told.Recipients[i].Ended = r.Course.Via, r.Course.End
+		}
+		told.Recipients[i].Site = s.siteOf(r.Address.Domain(), told.Recipients[i].Via)
 	}
 	return told
 }
@@ -292,6 +204,15 @@ func parameters(r *http.Request, known ...string) (url.Values, error) {
 		}
 	}
 	return q, nil
+}
+
+// pageParameters reads where a page of messages begins and how many it has.
+func pageParameters(q url.Values) (after mail.ID, limit int, err error) {
+	if after = mail.ID(q.Get("page_token")); after != "" && !after.Valid() {
+		return "", 0, badRequest("page_token is none this list gave", "begin again without it")
+	}
+	limit, err = limitParameter(q.Get("limit"), 100)
+	return after, limit, err
 }
 
 // limitParameter reads how many entries are wanted at most.

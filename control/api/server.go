@@ -10,11 +10,14 @@ import (
 	"net/http"
 	"time"
 
+	"anechoic/control/metrics"
 	"anechoic/ledger"
 	"anechoic/mail"
 	"anechoic/org"
 	"anechoic/relay/custody"
+	"anechoic/relay/delivery"
 	"anechoic/relay/signing"
+	"anechoic/relay/suppression"
 	"anechoic/watch/seen"
 )
 
@@ -40,6 +43,8 @@ type Keys interface {
 // Server is the parts of a relay that /api/v1 steers. All fields are needed.
 type Server struct {
 	Queue     *custody.Queue
+	Delivery  *delivery.Dispatcher
+	Traffic   *metrics.Metrics
 	Ledger    ledger.Scanner
 	Keys      Keys
 	Locksmith *signing.Locksmith
@@ -53,6 +58,7 @@ type Server struct {
 	// is what it is now; the refusal says why it stays. With dryRun it only judges.
 	Release       func(ctx context.Context, id mail.ID, dryRun bool) (*mail.Refusal, error)
 	Seen          *seen.Table
+	Suppression   *suppression.List
 	Organisations Organisations
 	Log           *slog.Logger
 }
@@ -66,13 +72,18 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /api/v1/keys/{org}/{domain}/{verb}", s.answer(s.steerKeys))
 	mux.HandleFunc("GET /api/v1/queue", s.answer(s.queue))
 	mux.HandleFunc("GET /api/v1/queue/{id}", s.answer(s.queued))
-	mux.HandleFunc("POST /api/v1/queue/{verb}", s.answer(s.steer))
+	mux.HandleFunc("POST /api/v1/queue/{verb}", s.steering)
+	mux.HandleFunc("GET /api/v1/suspensions", s.answer(s.suspensions))
+	mux.HandleFunc("POST /api/v1/suspensions/{verb}", s.answer(s.steerSuspensions))
+	mux.HandleFunc("GET /api/v1/top", s.answer(s.top))
 	mux.HandleFunc("GET /api/v1/log", s.log)
 	mux.HandleFunc("GET /api/v1/log/verify", s.within(verifyTimeout, s.verify))
 	mux.HandleFunc("GET /api/v1/messages/{id}", s.answer(s.message))
 	mux.HandleFunc("GET /api/v1/quarantine", s.answer(s.quarantine))
 	mux.HandleFunc("GET /api/v1/quarantine/{id}", s.answer(s.detained))
 	mux.HandleFunc("POST /api/v1/quarantine/{verb}", s.answer(s.judge))
+	mux.HandleFunc("GET /api/v1/suppression/{org}", s.answer(s.suppressed))
+	mux.HandleFunc("POST /api/v1/suppression/{org}/{verb}", s.answer(s.steerSuppression))
 	mux.HandleFunc("GET /api/v1/seen", s.answer(s.seen))
 	mux.HandleFunc("GET /api/v1/organisations", s.answer(s.organisationRecords))
 	mux.HandleFunc("POST /api/v1/organisations/{id}/{verb}", s.answer(s.steerOrganisation))

@@ -26,7 +26,8 @@ type Node struct {
 	Files     []string   `json:"config_files"` // configuration and registry
 	Listeners []Listener `json:"listeners"`
 	Draining  bool       `json:"draining"`
-	RSA       string     `json:"rsa"` // what makes RSA signatures: "Go", or a library and its version
+	RSA       string     `json:"rsa"`                // what makes RSA signatures: "Go", or a library and its version
+	Transport string     `json:"transport_security"` // whether DANE is on, and why; how many MTA-STS policies are in force
 }
 
 // Listener is one address the relay answers on.
@@ -48,6 +49,8 @@ type Status struct {
 	OrganisationsTotal int            `json:"organisations_total"` // in the registry
 	Findings           []Finding      `json:"findings"`
 	Queue              QueueDepth     `json:"queue"`
+	Suspensions        []Suspended    `json:"suspensions"`
+	Sites              SiteCounts     `json:"sites"`
 	Ledger             LedgerExtent   `json:"ledger"`
 }
 
@@ -102,10 +105,36 @@ func (f Finding) String() string {
 	return f.Organisation + "/" + f.Source + ": " + f.Text
 }
 
+// SiteCounts is how many sites do not take what there is for them.
+type SiteCounts struct {
+	Paused    int `json:"paused"` // they asked for less
+	Dead      int `json:"dead"`   // they did not answer
+	Suspended int `json:"suspended"`
+}
+
+func (s *Server) siteCounts(now time.Time) (n SiteCounts) {
+	for _, status := range s.Delivery.Sites() {
+		switch stateOf(status, now) {
+		case SitePaused:
+			n.Paused++
+		case SiteDead:
+			n.Dead++
+		}
+	}
+	for _, one := range s.Queue.Suspensions() {
+		if one.Scope == custody.ScopeSite {
+			n.Suspended++
+		}
+	}
+	return n
+}
+
 // QueueDepth is how much waits.
 type QueueDepth struct {
+	Reading          bool          `json:"reading,omitempty"` // the queue is still being read back: there is more
 	Messages         int           `json:"messages"`
 	Queued           int           `json:"queued"`
+	Suspended        int           `json:"suspended"` // of those; but for those of a suspended site
 	Leased           int           `json:"leased"`
 	Held             int           `json:"held"`
 	OldestDue        *time.Time    `json:"oldest_due,omitempty"`
@@ -145,6 +174,7 @@ func (s *Server) status(ctx context.Context, r *http.Request) (any, error) {
 	status := Status{
 		Node: node, UptimeSeconds: int64(now.Sub(node.Started).Seconds()), Generation: dir.Generation(),
 		Findings: Findings(findings), Queue: depthOf(s.Queue.Depth(), now), Ledger: extent,
+		Suspensions: s.keptBackBy(), Sites: s.siteCounts(now),
 	}
 	status.Organisations, status.OrganisationsTotal, status.Answer = s.organisations(ctx, dir, findings, only, now)
 	return status, nil
@@ -249,7 +279,7 @@ func Findings(findings []org.Finding) []Finding {
 
 func depthOf(d custody.Depth, now time.Time) QueueDepth {
 	depth := QueueDepth{
-		Messages: d.Messages, Queued: d.Queued, Leased: d.Leased, Held: d.Held, OldestDue: timeOrNil(d.Oldest),
+		Reading: d.Reading, Messages: d.Messages, Queued: d.Queued, Suspended: d.Suspended, Leased: d.Leased, Held: d.Held, OldestDue: timeOrNil(d.Oldest),
 		OldestAgeSeconds: int64(metrics.Age(d.Oldest, now).Seconds()), Domains: []DomainDepth{},
 	}
 	for _, domain := range d.Domains {

@@ -52,7 +52,27 @@ func tell(f ledger.Fact, later []ledger.Fact) string {
 	case ledger.SetAside:
 		return fmt.Sprintf("Set aside%s: what was stored did not read back as it was kept, so it is never sent.", detail(f))
 	}
+	return returned(f)
+}
+
+// returned tells of what came back later on.
+func returned(f ledger.Fact) string {
+	switch f.Event {
+	case ledger.BounceReceived:
+		return fmt.Sprintf("A report came back about %s%s%s.", list(f.Rcpt), class(f), detail(f))
+	case ledger.ComplaintReceived:
+		return fmt.Sprintf("A complaint came back about %s%s.", list(f.Rcpt), detail(f))
+	case ledger.SuppressionChanged:
+		return fmt.Sprintf("The suppression list changed for %s%s.", list(f.Rcpt), detail(f))
+	}
 	return fmt.Sprintf("%s%s.", f.Event, detail(f))
+}
+
+func class(f ledger.Fact) string {
+	if f.Class == "" {
+		return ""
+	}
+	return " (" + f.Class + ")"
 }
 
 // isDetention says that a held fact is of a message that nobody proved: such a
@@ -140,6 +160,9 @@ func standing(facts []ledger.Fact) string {
 			for _, r := range order {
 				last[r] = f.Event
 			}
+		}
+		if f.Event == ledger.BounceReceived || f.Event == ledger.ComplaintReceived || f.Event == ledger.SuppressionChanged {
+			continue // the attempts are over
 		}
 		for _, r := range f.Rcpt {
 			if _, known := last[r]; !known {

@@ -13,6 +13,7 @@ import (
 
 	"anechoic/mail"
 	"anechoic/org"
+	"anechoic/relay/delivery"
 )
 
 // Bounds of what can be configured: below them nothing works, above them a
@@ -20,6 +21,7 @@ import (
 const (
 	minMessage, maxMessage = 1 << 10, 2 << 30
 	minHeader, maxHeader   = 1 << 10, 16 << 20
+	minReserve, maxReserve = 64 << 20, 1 << 40
 	minTimeout, maxTimeout = 100 * time.Millisecond, time.Minute
 	minRetry, maxRetry     = time.Second, 24 * time.Hour
 	minExpire, maxExpire   = time.Minute, 30 * 24 * time.Hour
@@ -46,9 +48,11 @@ func (c *checker) config(f *file) Config {
 		Hostname:   c.domain("hostname", f.Hostname),
 		DataDir:    c.path(f.DataDir),
 		Registry:   c.path(f.Registry),
+		Storage:    Storage{Reserve: c.size("storage.reserve", f.Storage.Reserve, minReserve, maxReserve)},
 		SMTP:       c.smtp(&f.SMTP),
 		DNS:        c.dns(&f.DNS),
 		Delivery:   c.delivery(&f.Delivery),
+		TLSReports: c.tlsReports(&f.TLSReports, f.Hostname),
 		Inbound:    Inbound{Bind: c.addresses("inbound.bind", f.Inbound.Bind)},
 		Screening:  c.screening(&f.Screening),
 		Console:    c.listenOne("console.listen", f.Console.Listen),
@@ -125,7 +129,13 @@ func (c *checker) dns(t *dnsTable) DNS {
 			c.refuse(element("dns.servers", i), `"127.0.0.1:53"`, "%v", err)
 		}
 	}
-	return DNS{Servers: list(t.Servers), Timeout: c.duration("dns.timeout", t.Timeout, minTimeout, maxTimeout)}
+	if t.DNSSECProbe != "." {
+		c.domain("dns.dnssec_probe", t.DNSSECProbe)
+	}
+	return DNS{
+		Servers: list(t.Servers), Timeout: c.duration("dns.timeout", t.Timeout, minTimeout, maxTimeout),
+		DNSSEC: c.choice("dns.dnssec", t.DNSSEC, DNSSECAuto, DNSSECTrust, DNSSECOff), DNSSECProbe: t.DNSSECProbe,
+	}
 }
 
 func (c *checker) provider(where string, t *providerTable) Provider {
@@ -139,15 +149,23 @@ func (c *checker) provider(where string, t *providerTable) Provider {
 	return p
 }
 
+// families are the values of delivery.ip.
+var families = []string{string(delivery.AnyFamily), string(delivery.OnlyV4), string(delivery.OnlyV6), string(delivery.PreferV4), string(delivery.PreferV6)}
+
 func (c *checker) delivery(t *deliveryTable) Delivery {
 	d := Delivery{
 		SmartHost:   t.SmartHost,
 		Bind:        c.addresses("delivery.bind", t.Bind),
 		HELO:        c.domain("delivery.helo", t.HELO),
-		TLS:         c.choice("delivery.tls", t.TLS, TLSOpportunistic, TLSRequired),
+		TLS:         c.choice("delivery.tls", t.TLS, tlsLevels...),
 		ExpireAfter: c.duration("delivery.expire_after", t.ExpireAfter, minExpire, maxExpire),
 		Port:        c.number("delivery.port", t.Port, 1, 65535),
+		IP:          c.choice("delivery.ip", t.IP, families...),
+		Shaping:     c.path(t.Shaping),
+		Private:     c.prefixes("delivery.private_networks", t.Private),
+		Pools:       c.egress(t.Egress),
 	}
+	d.Domains = c.tlsDomains(t)
 	if t.SmartHost != "" {
 		if err := hostPort(t.SmartHost, 1); err != nil {
 			c.refuse("delivery.smart_host", `"host:port"`, "%v", err)
@@ -195,22 +213,25 @@ func (c *checker) log(t *logTable) Log {
 // records must not be what inbound and disowned mail leaves from.
 func (c *checker) apart(f *file) {
 	first := make(map[netip.Addr]string)
+	all := egressTexts(f.Delivery.Egress)
 	for _, list := range []struct {
 		where string
 		texts []string
 	}{{"delivery.bind", f.Delivery.Bind}, {"inbound.bind", f.Inbound.Bind}, {"disowned.bind", f.Disowned.Bind}} {
 		for i, s := range list.texts {
-			at := element(list.where, i)
-			a, err := netip.ParseAddr(s)
-			if err != nil {
-				continue // told already
-			}
-			if taken, ok := first[a.Unmap()]; ok {
-				c.problems = append(c.problems, org.Problem{Where: at, Also: taken, Message: a.String() + " is an egress address twice", Hint: "each kind of egress has addresses of its own"})
-				continue
-			}
-			first[a.Unmap()] = at
+			all = append(all, placed{element(list.where, i), s})
 		}
+	}
+	for _, e := range all {
+		a, err := netip.ParseAddr(e.text)
+		if err != nil {
+			continue // told already
+		}
+		if taken, ok := first[a.Unmap()]; ok {
+			c.problems = append(c.problems, org.Problem{Where: e.where, Also: taken, Message: a.String() + " is an egress address twice", Hint: "each kind of egress, and each pool, has addresses of its own"})
+			continue
+		}
+		first[a.Unmap()] = e.where
 	}
 }
 

@@ -16,7 +16,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"anechoic/mail"
@@ -31,6 +30,7 @@ type Config struct {
 	DataDir  string
 	Registry string
 
+	Storage    Storage
 	SMTP       SMTP
 	DNS        DNS
 	Providers  Providers
@@ -40,7 +40,13 @@ type Config struct {
 	Screening  Screening
 	Console    string // host:port; empty: none
 	Operations string // host:port; empty: none
+	TLSReports TLSReports
 	Log        Log
+}
+
+// Storage is how the data directory is kept.
+type Storage struct {
+	Reserve int64 // octets that stay free on its disk: below them no new mail is taken
 }
 
 // SMTP is how mail comes in.
@@ -72,9 +78,18 @@ const (
 
 // DNS is who is asked.
 type DNS struct {
-	Servers []string // host:port each; empty: the system's
-	Timeout time.Duration
+	Servers     []string // host:port each; empty: the system's
+	Timeout     time.Duration
+	DNSSEC      string // DNSSECAuto, DNSSECTrust or DNSSECOff
+	DNSSECProbe string // a signed name by which a validating server is known
 }
+
+// The values of DNS.DNSSEC.
+const (
+	DNSSECAuto  = "auto"  // answers are authentic if every server is on loopback and validates
+	DNSSECTrust = "trust" // if every server validates: the way to them is safe
+	DNSSECOff   = "off"   // never
+)
 
 // Providers is where shared providers' mail may come from.
 type Providers struct {
@@ -91,20 +106,45 @@ type Provider struct {
 
 // Delivery is how proven mail goes out.
 type Delivery struct {
-	SmartHost   string       // host:port; empty: by MX
-	Bind        []netip.Addr // empty: the system's choice
-	HELO        mail.Domain  // Hostname where the file says nothing
-	TLS         string       // TLSOpportunistic or TLSRequired
+	SmartHost   string         // host:port; empty: by MX
+	Bind        []netip.Addr   // empty: the system's choice
+	HELO        mail.Domain    // Hostname where the file says nothing
+	Pools       []EgressPool   // beside Bind, which is the default pool
+	IP          string         // a delivery.Family: which addresses of hosts are used
+	Shaping     string         // the operator's shaping file; empty: the built-in one alone
+	Private     []netip.Prefix // private networks that MX records may lead to
+	TLS         string         // one of the values below
+	Domains     []TLSDomain    // what is asked of the hosts of single domains instead
 	ExpireAfter time.Duration
 	RetryAfter  []time.Duration // the last one repeats
 	Port        int
 }
 
-// The values of Delivery.TLS.
+// The values of Delivery.TLS and TLSDomain.TLS.
 const (
+	TLSNone          = "none"
 	TLSOpportunistic = "opportunistic"
+	TLSEncrypted     = "encrypted"
 	TLSRequired      = "required"
 )
+
+// TLSDomain is what is asked of the hosts of one domain.
+type TLSDomain struct {
+	Name       mail.Domain
+	Subdomains bool
+	TLS        string
+	Names      []string // a certificate is for one of them; empty: for the host
+}
+
+// TLSReports is whether, and as whom, TLS reports are sent (RFC 8460).
+type TLSReports struct {
+	Enabled      bool
+	From         mail.Address // zero: tls-reports@ the host name
+	Organization string       // empty: the host name
+	Contact      mail.Address // zero: postmaster@ the host name
+	Selector     string       // of the key that signs them; empty: they are not signed
+	KeyFile      string
+}
 
 // Inbound is how mail for the organisations' own servers goes out.
 type Inbound struct {
@@ -187,6 +227,8 @@ func parse(path string, data []byte) (Config, *document.Document, []org.Problem)
 	if !text.Broken() {
 		problems = append(problems, text.Place(c.problems)...)
 	}
+	_, shaping := config.Shaping()
+	problems = append(problems, shaping...)
 	document.Sort(problems)
 	return config, text, problems
 }
@@ -207,7 +249,7 @@ func Reload(path string, feeds Feeds, generation uint64, now time.Time) (Config,
 	}
 	reg, _ := org.ReadRegistry(c.Registry) // its problems are among Build's
 	dir, more, findings := org.Build(reg, c.OrgProviders(), c.Egress(), generation, now)
-	problems = append(problems, more...)
+	problems = append(append(problems, more...), reg.Place(c.unknownPools(&reg))...)
 	if dir != nil {
 		problems = append(problems, text.Place(c.inboundEgress(dir))...)
 		findings = append(append(findings, c.findings(dir)...), atRisk...)
@@ -220,11 +262,6 @@ func Reload(path string, feeds Feeds, generation uint64, now time.Time) (Config,
 
 // Store is the folder of the engine in the data directory.
 func (c Config) Store() string { return filepath.Join(c.DataDir, "store") }
-
-// Egress is all addresses this relay sends from, as far as they are configured.
-func (c Config) Egress() []netip.Addr {
-	return slices.Concat(c.Delivery.Bind, c.Inbound.Bind, c.Disowned.Bind)
-}
 
 // OrgProviders is what the Directory wants to know of providers.
 func (c Config) OrgProviders() org.Providers {

@@ -22,6 +22,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // comparable lets cmp compare values whose parts are private.
 var comparable = cmp.Options{
 	cmp.Comparer(func(a, b mail.Domain) bool { return a == b }),
+	cmp.Comparer(func(a, b mail.Address) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 }
@@ -150,7 +151,7 @@ func TestGoodConfigurationsLoadAndAreShownAsTheyCount(t *testing.T) {
 			t.Error("it does not load")
 		}
 		c, _ := Load(path)
-		c.DataDir, c.Registry = absolute(c.DataDir), absolute(c.Registry)
+		c.DataDir, c.Registry, c.Delivery.Shaping = absolute(c.DataDir), absolute(c.Registry), absolute(c.Delivery.Shaping)
 		c.Providers.Microsoft365.Feed, c.Providers.Google.Feed = absolute(c.Providers.Microsoft365.Feed), absolute(c.Providers.Google.Feed)
 		again, problems := Parse("/elsewhere/relay.toml", []byte(c.Show()))
 		for _, p := range problems {
@@ -177,8 +178,8 @@ func TestAnEmptyListMeansNone(t *testing.T) {
 }
 
 func TestEgressIsAllTheRelaySendsFrom(t *testing.T) {
-	c, _ := Parse("relay.toml", []byte("[delivery]\nbind = [\"192.0.2.1\"]\n[inbound]\nbind = [\"192.0.2.2\"]\n[disowned]\nbind = [\"::ffff:192.0.2.3\"]\n"))
-	if got := fmt.Sprint(c.Egress()); got != "[192.0.2.1 192.0.2.2 192.0.2.3]" {
+	c, _ := Parse("relay.toml", []byte("[delivery]\nbind = [\"192.0.2.1\"]\n[inbound]\nbind = [\"192.0.2.2\"]\n[disowned]\nbind = [\"::ffff:192.0.2.3\"]\n[[delivery.egress]]\nname = \"bulk\"\nsource = [ { address = \"2001:db8::4\" } ]\n"))
+	if got := fmt.Sprint(c.Egress()); got != "[192.0.2.1 192.0.2.2 192.0.2.3 2001:db8::4]" {
 		t.Error(got)
 	}
 }

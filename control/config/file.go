@@ -1,21 +1,29 @@
 package config
 
+import "anechoic/relay/delivery"
+
 // file is relay.toml as it is written: every value as its text, nothing checked.
 type file struct {
 	Hostname string `toml:"hostname"`
 	DataDir  string `toml:"data_dir"`
 	Registry string `toml:"registry"`
 
-	SMTP       smtpTable      `toml:"smtp"`
-	DNS        dnsTable       `toml:"dns"`
-	Providers  providersTable `toml:"providers"`
-	Delivery   deliveryTable  `toml:"delivery"`
-	Inbound    inboundTable   `toml:"inbound"`
-	Disowned   disownedTable  `toml:"disowned"`
-	Screening  screeningTable `toml:"screening"`
-	Console    listenTable    `toml:"console"`
-	Operations listenTable    `toml:"operations"`
-	Log        logTable       `toml:"log"`
+	Storage    storageTable    `toml:"storage"`
+	SMTP       smtpTable       `toml:"smtp"`
+	DNS        dnsTable        `toml:"dns"`
+	Providers  providersTable  `toml:"providers"`
+	Delivery   deliveryTable   `toml:"delivery"`
+	Inbound    inboundTable    `toml:"inbound"`
+	Disowned   disownedTable   `toml:"disowned"`
+	Screening  screeningTable  `toml:"screening"`
+	Console    listenTable     `toml:"console"`
+	Operations listenTable     `toml:"operations"`
+	TLSReports tlsReportsTable `toml:"tls_reports"`
+	Log        logTable        `toml:"log"`
+}
+
+type storageTable struct {
+	Reserve string `toml:"reserve"`
 }
 
 type smtpTable struct {
@@ -38,8 +46,10 @@ type smtpTable struct {
 }
 
 type dnsTable struct {
-	Servers []string `toml:"servers"`
-	Timeout string   `toml:"timeout"`
+	Servers     []string `toml:"servers"`
+	Timeout     string   `toml:"timeout"`
+	DNSSEC      string   `toml:"dnssec"`
+	DNSSECProbe string   `toml:"dnssec_probe"`
 }
 
 type providersTable struct {
@@ -55,13 +65,34 @@ type providerTable struct {
 }
 
 type deliveryTable struct {
-	SmartHost   string   `toml:"smart_host"`
-	Bind        []string `toml:"bind"`
-	HELO        string   `toml:"helo"`
-	TLS         string   `toml:"tls"`
-	ExpireAfter string   `toml:"expire_after"`
-	RetryAfter  []string `toml:"retry_after"`
-	Port        int      `toml:"port"`
+	SmartHost   string           `toml:"smart_host"`
+	Bind        []string         `toml:"bind"`
+	HELO        string           `toml:"helo"`
+	TLS         string           `toml:"tls"`
+	ExpireAfter string           `toml:"expire_after"`
+	RetryAfter  []string         `toml:"retry_after"`
+	Port        int              `toml:"port"`
+	IP          string           `toml:"ip"`
+	Shaping     string           `toml:"shaping"`
+	Private     []string         `toml:"private_networks"`
+	Egress      []egressTable    `toml:"egress"`
+	Domains     []tlsDomainTable `toml:"domain"`
+}
+
+type tlsDomainTable struct {
+	Name       string   `toml:"name"`
+	Subdomains bool     `toml:"subdomains"`
+	TLS        string   `toml:"tls"`
+	Names      []string `toml:"certificate_names"`
+}
+
+type tlsReportsTable struct {
+	Enabled      bool   `toml:"enabled"`
+	From         string `toml:"from"`
+	Organization string `toml:"organization"`
+	Contact      string `toml:"contact"`
+	Selector     string `toml:"dkim_selector"`
+	KeyFile      string `toml:"dkim_key_file"`
 }
 
 type inboundTable struct {
@@ -94,6 +125,7 @@ type logTable struct {
 func defaults() file {
 	return file{
 		DataDir: "data",
+		Storage: storageTable{Reserve: "256MiB"},
 		SMTP: smtpTable{
 			ClientCertificates:    CertificatesRequest,
 			MaxMessageBytes:       "50MiB",
@@ -105,8 +137,8 @@ func defaults() file {
 			MaxConnections:        2000,
 			MaxConnectionsPerPeer: 200,
 		},
-		DNS:        dnsTable{Timeout: "5s"},
-		Delivery:   deliveryTable{TLS: TLSOpportunistic, ExpireAfter: "120h", Port: 25},
+		DNS:        dnsTable{Timeout: "5s", DNSSEC: DNSSECAuto, DNSSECProbe: "."},
+		Delivery:   deliveryTable{TLS: TLSOpportunistic, IP: string(delivery.AnyFamily), ExpireAfter: "120h", Port: 25},
 		Screening:  screeningTable{OnLoss: OnLossDefer},
 		Console:    listenTable{Listen: "127.0.0.1:8025"},
 		Operations: listenTable{Listen: "127.0.0.1:8026"},

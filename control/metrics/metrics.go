@@ -62,8 +62,11 @@ type Metrics struct {
 	intake      prometheus.Histogram
 	attempt     prometheus.Histogram
 
-	mu            sync.Mutex // guards organisations
+	mu            sync.Mutex // guards what follows
 	organisations map[string]struct{}
+	sites, orgs   ranking
+	all           Tally
+	refusals      uint64
 }
 
 // Buckets in seconds. A signature takes about 1.6 ms in pure Go and a durable
@@ -76,7 +79,7 @@ var (
 
 // New makes the metrics of one process.
 func New(version string) *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry(), organisations: make(map[string]struct{})}
+	m := &Metrics{registry: prometheus.NewRegistry(), organisations: make(map[string]struct{}), sites: newRanking(), orgs: newRanking()}
 	m.connections = m.counters("connections_total", "Connections accepted, by kind of listener.", "listener")
 	m.accepted = m.counters("messages_accepted_total", "Messages taken into custody, by proven organisation.", "org")
 	m.refused = m.counters("refused_total", "Connections, recipients and messages refused, by reason.", "reason")
@@ -96,6 +99,7 @@ func New(version string) *Metrics {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "anechoic", Name: "build_info", Help: "Always 1; the label names the version.", ConstLabels: prometheus.Labels{"version": version}})
 	info.Set(1)
 	m.registry.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(trafficCollector{m})
 	m.closedSets()
 	return m
 }
@@ -147,6 +151,7 @@ func (m *Metrics) Handler() http.Handler {
 // each, and then calls none of Accepted, Refused and Recipients for the same.
 func (m *Metrics) Fact(f ledger.Fact) {
 	m.facts.WithLabelValues(eventLabel(f.Event)).Inc()
+	m.traffic(f)
 	switch f.Event {
 	case ledger.Accepted:
 		m.Accepted(f.Org)
@@ -194,8 +199,17 @@ func (m *Metrics) Kept(took time.Duration) { m.keeping.Observe(took.Seconds()) }
 // Intake is the time from the end of DATA to its reply.
 func (m *Metrics) Intake(took time.Duration) { m.intake.Observe(took.Seconds()) }
 
-// Attempted is the time of one delivery attempt.
-func (m *Metrics) Attempted(took time.Duration) { m.attempt.Observe(took.Seconds()) }
+// Attempted is the time of one delivery attempt at a site, for an organisation.
+func (m *Metrics) Attempted(took time.Duration, site, org string) {
+	m.attempt.Observe(took.Seconds())
+	now := time.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, t := range []*Tally{&m.all, m.sites.of(site, now), m.orgs.of(org, now)} {
+		t.Attempts++
+		t.Busy += took
+	}
+}
 
 // Reloaded counts a reload: err nil for one that is in force.
 func (m *Metrics) Reloaded(err error) {
@@ -241,7 +255,7 @@ func reasonLabel(r mail.Reason) string {
 func eventLabel(e ledger.Event) string {
 	switch e {
 	case ledger.Accepted, ledger.Refused, ledger.Leased, ledger.Delivered, ledger.Deferred, ledger.Bounced, ledger.Held,
-		ledger.Released, ledger.Dropped, ledger.SetAside, ledger.Started, ledger.Stopped, ledger.Reloaded, ledger.KeyChanged:
+		ledger.Released, ledger.Dropped, ledger.SetAside, ledger.BounceReceived, ledger.ComplaintReceived, ledger.SuppressionChanged, ledger.Suspended, ledger.Resumed, ledger.Rerouted, ledger.Ended, ledger.Started, ledger.Stopped, ledger.Reloaded, ledger.KeyChanged:
 		return string(e)
 	}
 	return Other

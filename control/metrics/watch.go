@@ -11,8 +11,10 @@ import (
 // Gauges is what is asked at each scrape. Nil functions are left out.
 type Gauges struct {
 	Queue      func() custody.Depth
-	Generation func() uint64 // of the Directory in force
-	Findings   func() int    // open risks
+	Shares     func() []custody.Share     // of the queue; with Site
+	Site       func(custody.Share) string // where a share leads
+	Generation func() uint64              // of the Directory in force
+	Findings   func() int                 // open risks
 	Ready      func() bool
 	Faults     func() uint64 // sessions and workers that ended in a fault of the program
 }
@@ -21,6 +23,9 @@ type Gauges struct {
 func (m *Metrics) Watch(g Gauges) {
 	if g.Queue != nil {
 		m.registry.MustRegister(&queueCollector{depth: g.Queue})
+	}
+	if g.Shares != nil {
+		m.registry.MustRegister(sharesCollector{g.Shares, g.Site})
 	}
 	if g.Generation != nil {
 		m.gauge("directory_generation", "Generation of the Directory in force; each reload has a higher one.", func() float64 { return float64(g.Generation()) })

@@ -172,6 +172,9 @@ func (e *Engine) abandon(r *request) {
 
 // finish makes known what large bodies there are now.
 func (e *Engine) finish(r *request) {
+	if len(r.gone) > 0 {
+		e.deleted.Store(true)
+	}
 	if len(r.added)+len(r.gone) > 0 {
 		e.largeMu.Lock()
 		for _, name := range r.gone {
@@ -204,6 +207,8 @@ func (e *Engine) run() {
 			clear(group)
 		case <-e.timer.C:
 			e.sealNow()
+		case <-e.flushing:
+			e.flush()
 		}
 	}
 }

@@ -272,6 +272,11 @@ func TestAFailedWriteIsFinal(t *testing.T) {
 			if err := e.Ready(); !errors.Is(err, custody.ErrBroken) {
 				t.Errorf("Ready: %v", err)
 			}
+			select {
+			case <-e.Broken():
+			default:
+				t.Error("nobody is told to end the process")
+			}
 			_ = e.Close()
 		})
 	}
@@ -395,7 +400,11 @@ func TestBelowTheReserveNothingNewIsTakenAndTheOldGoesOn(t *testing.T) {
 		t.Errorf("Ready: %v", err)
 	}
 	remove(t, e, 1)
-	free.Store(1 << 30)
+	free.Store(defaultReserve + 1)
+	if err := e.Commit(ctx, unit(3, 100)); !errors.Is(err, custody.ErrFull) {
+		t.Errorf("an octet above the reserve, senders come and go: %v", err)
+	}
+	free.Store(defaultReserve + defaultReserve/reserveMargin)
 	if err := errors.Join(e.Ready(), e.Commit(ctx, unit(3, 100))); err != nil {
 		t.Errorf("there is room again: %v", err)
 	}

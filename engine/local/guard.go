@@ -93,6 +93,15 @@ func (f *fault) Fatalf(format string, args ...any) {
 // background takes errors of flushes and compactions, which Pebble tries again.
 func (f *fault) background(err error) { f.log.Error("pebble: background work failed", "error", err) }
 
+// damaged takes note of what the disk gave back otherwise than it was written.
+// Pebble would end the process: but writing goes on as well as before, and who
+// reads what is damaged is told by an error. A process that ended here would meet
+// the same record after its next start.
+func (f *fault) damaged(info pebble.DataCorruptionInfo) {
+	f.log.Error("a part of the store does not read back as it was written: what is in it is not sent; restore it from a backup",
+		"file", info.Path, "from_key", string(info.Bounds.Start), "to_key", string(info.Bounds.End.Key), "error", info.Details)
+}
+
 // stall takes note that writers have to wait for flushes or compactions.
 func (f *fault) stall(info pebble.WriteStallBeginInfo) {
 	f.log.Warn("pebble: writing waits", "reason", info.Reason)

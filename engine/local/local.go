@@ -51,7 +51,8 @@ type Options struct {
 	FS  vfs.FS // nil: the disk; tests inject faults here
 	Log *slog.Logger
 	// Reserve is the free space in octets below which no new body is taken; 0
-	// means 256 MiB.
+	// means 256 MiB. Taking begins again when there is an eighth more, so that a
+	// disk at its limit does not have senders come and go.
 	Reserve uint64
 }
 
@@ -60,9 +61,14 @@ type Engine struct {
 	opts     Options
 	db       *pebble.DB
 	lock     *pebble.Lock
+	short    atomic.Bool // free space fell below the reserve and has not recovered
+	deleted  atomic.Bool // something was deleted since the last flush
+	reclaims atomic.Bool // reclaim runs
 	admitted *semaphore.Weighted
 	requests chan *request
+	flushing chan struct{} // asks the committing goroutine for a flush
 	stopped  chan struct{} // closed when the committing goroutine ended
+	quit     chan struct{} // closed when Close begins
 	fault    fault
 
 	durableFacts    atomic.Uint64 // facts below this offset are durable
@@ -95,7 +101,9 @@ func Open(opts Options) (*Engine, error) {
 		lock:     lock,
 		admitted: semaphore.NewWeighted(maxInFlight),
 		requests: make(chan *request),
+		flushing: make(chan struct{}, 1),
 		stopped:  make(chan struct{}),
+		quit:     make(chan struct{}),
 		large:    map[string]manifest{},
 	}
 	e.fault.log, e.fault.broken = opts.Log, make(chan struct{})
@@ -142,7 +150,7 @@ func (e *Engine) pebbleOptions() *pebble.Options {
 		FS:                          guarded{e.opts.FS, &e.fault},
 		Lock:                        e.lock,
 		Logger:                      &e.fault,
-		EventListener:               &pebble.EventListener{BackgroundError: e.fault.background, WriteStallBegin: e.fault.stall},
+		EventListener:               &pebble.EventListener{BackgroundError: e.fault.background, DataCorruption: e.fault.damaged, WriteStallBegin: e.fault.stall},
 		FormatMajorVersion:          pebble.FormatWALSyncChunks,
 		MemTableSize:                memTableSize,
 		MemTableStopWritesThreshold: memTableStop,
@@ -185,6 +193,9 @@ func (e *Engine) Close() error {
 	e.life.Lock()
 	again := e.closing
 	e.closing = true
+	if !again {
+		close(e.quit)
+	}
 	e.life.Unlock()
 	if again {
 		return custody.ErrClosed
@@ -225,15 +236,10 @@ func (e *Engine) Ready() error {
 	return e.room()
 }
 
-// room says custody.ErrFull when the disk is down to the reserve.
-func (e *Engine) room() error {
-	usage, err := e.opts.FS.GetDiskUsage(e.opts.Dir)
-	if err == nil && usage.AvailBytes < e.opts.Reserve {
-		return fmt.Errorf("engine: %s: %w: %d MiB are free, %d MiB are reserved: make room on that disk",
-			e.opts.Dir, custody.ErrFull, usage.AvailBytes>>20, e.opts.Reserve>>20)
-	}
-	return nil // a file system that does not know its size has none
-}
+// Broken is closed when a write or fsync failed: from then on nothing is taken,
+// and Ready says why. The process is to end and be started again, because only a
+// new look at the disk tells what of the failed write is there.
+func (e *Engine) Broken() <-chan struct{} { return e.fault.broken }
 
 var _ custody.Engine = (*Engine)(nil)
 

@@ -1,7 +1,10 @@
 // Package bounce composes what a sender is told of recipients that failed for
-// good: a delivery status notification (RFC 3464) in a multipart/report (RFC
-// 6522) of three parts: text that a person understands, the same for programs,
-// and a few header fields of the message.
+// good, that wait for long, or that were served where a report was asked for: a
+// delivery status notification (RFC 3464) in a multipart/report (RFC 6522) of three
+// parts: text that a person understands, the same for programs, and a few header
+// fields of the message. And it reads what comes back from others: reports of
+// their servers, in whatever shape, and complaints (incoming.go), at addresses
+// that only mail of ours has borne (verp.go).
 //
 // It guarantees that a bounce gives nothing away and is never answered: the
 // body of the message is never returned (RET=FULL is read as HDRS, which RFC
@@ -35,10 +38,28 @@ type Report struct {
 	Header   mail.Header   // of that message, as it was to be sent
 	Arrived  time.Time     // of that message
 	Now      time.Time
-	Failures []Failure
+	Action   Action
+	Expires  time.Time // of Delayed: when it is given up
+	Failures []Failure // the recipients, whatever became of them
 }
 
-// Failure is the end of one recipient.
+// Action is what a report tells of its recipients (RFC 3464 section 2.3.3). The
+// zero Action is Failed.
+type Action uint8
+
+// The actions. Of a relay's own knowledge there is no "delivered": the last server
+// on the way is not this one. It is there for what such a server told us.
+const (
+	Failed    Action = iota
+	Delayed          // attempts go on
+	Relayed          // handed to a server that tells nothing further (RFC 3461 section 5.2.2)
+	Delivered        // the last server says so
+)
+
+func (a Action) String() string { return [...]string{"failed", "delayed", "relayed", "delivered"}[a] }
+
+// Failure is what is told of one recipient; with the Action Relayed it is no
+// failure.
 type Failure struct {
 	Recipient mail.Recipient
 	Enhanced  string // RFC 3463; of a temporary failure if it expired
@@ -47,6 +68,7 @@ type Failure struct {
 	Host      string // who said it; empty if no host was reached
 	Expired   bool   // failed for now, again and again, until there was no time left
 	Attempts  int
+	Later     bool // it was taken, and the report of its failure came back later
 }
 
 // Bounds of one bounce.
@@ -68,7 +90,7 @@ func Compose(r Report) (mail.Header, *mail.Body, mail.Envelope, error) {
 		return mail.Header{}, nil, mail.Envelope{}, errors.New("bounce: identifier or host name is missing")
 	}
 	boundary := "report-" + rand.Text()
-	env := mail.Envelope{UTF8: !r.Envelope.From.IsASCII(), Recipients: []mail.Recipient{{Address: r.Envelope.From, Notify: mail.NotifyNever}}}
+	env := mail.Envelope{RequireTLS: r.Envelope.RequireTLS, UTF8: !r.Envelope.From.IsASCII(), Recipients: []mail.Recipient{{Address: r.Envelope.From, Notify: mail.NotifyNever}}}
 	return header(r, boundary), mail.NewBody(body(r, boundary)), env, nil
 }
 
@@ -78,7 +100,7 @@ func header(r Report, boundary string) mail.Header {
 		mail.NewField("Date", r.Now.UTC().Format(time.RFC1123Z)),
 		mail.NewField("From", fmt.Sprintf("Mail Delivery System <postmaster@%s>", r.Hostname)),
 		mail.NewField("To", r.Envelope.From.String()),
-		mail.NewField("Subject", "Not delivered: your message to "+subject(r.Failures)),
+		mail.NewField("Subject", titles[r.Action]+subject(r.Failures)),
 		mail.NewField("Message-ID", fmt.Sprintf("<%s@%s>", r.ID, r.Hostname)),
 	}
 	if id, ok := original(r.Header, "Message-ID"); ok {
@@ -90,6 +112,12 @@ func header(r Report, boundary string) mail.Header {
 		mail.NewField("Content-Type", "multipart/report; report-type=delivery-status;\r\n\tboundary=\""+boundary+"\""),
 		mail.NewField("Content-Transfer-Encoding", "7bit"),
 	)}
+}
+
+// titles begin the Subject.
+var titles = map[Action]string{
+	Failed: "Not delivered: your message to ", Delayed: "Not delivered yet: your message to ",
+	Relayed: "Handed on: your message to ", Delivered: "Delivered: your message to ",
 }
 
 // subject names one recipient and how many more.
@@ -150,14 +178,19 @@ func writeStatus(b *strings.Builder, r Report) {
 			fmt.Fprintf(b, "Original-Recipient: %s\r\n", orcpt)
 		}
 		fmt.Fprintf(b, "Final-Recipient: %s\r\n", finalRecipient(f.Recipient.Address))
-		fmt.Fprintf(b, "Action: failed\r\nStatus: %s\r\n", status(f))
+		fmt.Fprintf(b, "Action: %s\r\nStatus: %s\r\n", r.Action, status(r.Action, f))
 		if f.Host != "" {
 			fmt.Fprintf(b, "Remote-MTA: dns; %s\r\n", ascii(f.Host))
 		}
 		if f.Said && f.Reply != "" {
 			fmt.Fprintf(b, "Diagnostic-Code: smtp; %s\r\n", ascii(f.Reply))
 		}
-		fmt.Fprintf(b, "Last-Attempt-Date: %s\r\n", r.Now.UTC().Format(time.RFC1123Z))
+		if !f.Later {
+			fmt.Fprintf(b, "Last-Attempt-Date: %s\r\n", r.Now.UTC().Format(time.RFC1123Z))
+		}
+		if r.Action == Delayed && !r.Expires.IsZero() {
+			fmt.Fprintf(b, "Will-Retry-Until: %s\r\n", r.Expires.UTC().Format(time.RFC1123Z))
+		}
 	}
 }
 
@@ -170,13 +203,23 @@ func finalRecipient(a mail.Address) string {
 	return "utf-8; " + mail.UTF8Xtext(a.String())
 }
 
-// status is the status of a recipient that failed for good. What expired keeps
-// the cause, in the permanent class (RFC 3463 section 3.5: X.4.7, delivery time
-// expired, where no cause is known).
-func status(f Failure) string {
+// status is the status of a recipient, in the class of the action. What expired
+// keeps the cause, in the permanent class (RFC 3463 section 3.5: X.4.7, delivery
+// time expired, where no cause is known).
+func status(a Action, f Failure) string {
 	class, cause, ok := strings.Cut(f.Enhanced, ".")
+	known := ok && (class == "2" || class == "4" || class == "5")
 	switch {
-	case !ok || class != "4" && class != "5":
+	case a == Relayed || a == Delivered:
+		if !known || class != "2" {
+			return "2.0.0"
+		}
+		return f.Enhanced
+	case a == Delayed && (!known || class == "2"):
+		return "4.0.0"
+	case a == Delayed:
+		return "4." + cause
+	case !known || class == "2":
 		return "5.0.0"
 	case cause == "0.0" && f.Expired:
 		return "5.4.7"

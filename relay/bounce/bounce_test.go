@@ -51,7 +51,7 @@ func address(t testing.TB, s string) mail.Address {
 	return a
 }
 
-func report(t testing.TB, failures ...Failure) Report {
+func failedReport(t testing.TB, failures ...Failure) Report {
 	t.Helper()
 	h, err := mail.ParseHeader([]byte(originalHeader), mail.HeaderLimits{})
 	if err != nil {
@@ -80,21 +80,45 @@ func write(t testing.TB, r Report) string {
 
 var cases = map[string]func(t testing.TB) Report{
 	"unknown-mailbox": func(t testing.TB) Report {
-		return report(t, Failure{
+		return failedReport(t, Failure{
 			Recipient: mail.Recipient{Address: address(t, "bob@globex.example"), ORcpt: "rfc822;Bob+2Bold@globex.example"},
 			Enhanced:  "5.1.1", Reply: "550 5.1.1 <bob@globex.example>: Recipient address rejected: User unknown in virtual mailbox table", Said: true, Host: "mx1.globex.example", Attempts: 1,
 		})
 	},
 	"no-such-domain": func(t testing.TB) Report {
-		return report(t, Failure{Recipient: mail.Recipient{Address: address(t, "bob@glbex.example")}, Enhanced: "5.1.2", Reply: "the domain glbex.example does not exist", Attempts: 1})
+		return failedReport(t, Failure{Recipient: mail.Recipient{Address: address(t, "bob@glbex.example")}, Enhanced: "5.1.2", Reply: "the domain glbex.example does not exist", Attempts: 1})
+	},
+	"delayed": func(t testing.TB) Report {
+		return told(t, Delayed, Failure{Recipient: mail.Recipient{Address: address(t, "bob@globex.example")}, Enhanced: "4.4.1", Reply: "192.0.2.1:25: connect: connection refused", Attempts: 9})
+	},
+	"relayed": func(t testing.TB) Report {
+		return told(t, Relayed, Failure{Recipient: mail.Recipient{Address: address(t, "bob@globex.example"), ORcpt: "rfc822;bob@globex.example"}, Enhanced: "2.1.5", Reply: "250 2.1.5 taken", Said: true, Host: "mx1.globex.example", Attempts: 1})
+	},
+	"delivered": func(t testing.TB) Report {
+		return told(t, Delivered, Failure{Recipient: mail.Recipient{Address: address(t, "bob@globex.example")}, Later: true})
+	},
+	"came-back": func(t testing.TB) Report {
+		return failedReport(t, Failure{Recipient: mail.Recipient{Address: address(t, "bob@globex.example")}, Enhanced: "5.1.1", Reply: "user unknown", Later: true})
+	},
+	"came-back-no-why": func(t testing.TB) Report {
+		r := failedReport(t, Failure{Recipient: mail.Recipient{Address: address(t, "bob@globex.example")}, Later: true})
+		r.Header = mail.Header{}
+		return r
 	},
 	"expired-and-refused": func(t testing.TB) Report {
-		return report(t,
+		return failedReport(t,
 			Failure{Recipient: mail.Recipient{Address: address(t, "bob@globex.example")}, Enhanced: "4.4.1", Reply: "192.0.2.1:25: connect: connection refused; 192.0.2.2:25: greeting: no answer in time", Expired: true, Attempts: 37},
 			Failure{Recipient: mail.Recipient{Address: address(t, "carol@globex.example")}, Enhanced: "5.7.1", Reply: "554 5.7.1 blocked", Said: true, Host: "mx2.globex.example", Attempts: 3},
 			Failure{Recipient: mail.Recipient{Address: address(t, `"d e"@globex.example`)}, Enhanced: "4.0.0", Reply: "450 later", Said: true, Host: "mx2.globex.example", Expired: true, Attempts: 37},
 		)
 	},
+}
+
+// told is a report that is no failure.
+func told(t testing.TB, a Action, failures ...Failure) Report {
+	r := failedReport(t, failures...)
+	r.Action, r.Now, r.Expires = a, arrived.Add(4*time.Hour+time.Minute), arrived.Add(5*24*time.Hour)
+	return r
 }
 
 func TestBouncesReadAsTheGoldenFilesSay(t *testing.T) {
@@ -166,6 +190,31 @@ func parts(t testing.TB, content string) (header netmail.Header, text string, st
 	return m.Header, text, status, copied
 }
 
+func TestEveryActionIsSaidToPeopleAndPrograms(t *testing.T) {
+	for name, want := range map[string]struct{ action, status, words string }{
+		"delayed":          {"delayed", "4.4.1", "attempts go on"},
+		"relayed":          {"relayed", "2.1.5", "gives no reports"},
+		"delivered":        {"delivered", "2.0.0", "was delivered to"},
+		"came-back":        {"failed", "5.1.1", "later a report came back"},
+		"came-back-no-why": {"failed", "5.0.0", "later a report came back"},
+	} {
+		r := cases[name](t)
+		_, text, status, _ := parts(t, write(t, r))
+		if got := status[1].Get("Action"); got != want.action {
+			t.Errorf("%s: action %q", name, got)
+		}
+		if got := status[1].Get("Status"); got != want.status {
+			t.Errorf("%s: status %q", name, got)
+		}
+		if !strings.Contains(strings.Join(strings.Fields(text), " "), want.words) {
+			t.Errorf("%s: %q is not said:\n%s", name, want.words, text)
+		}
+		if until := status[1].Get("Will-Retry-Until"); (until != "") != (want.action == "delayed") {
+			t.Errorf("%s: Will-Retry-Until %q", name, until)
+		}
+	}
+}
+
 func TestProgramsReadEveryFailure(t *testing.T) {
 	r := cases["expired-and-refused"](t)
 	header, text, status, _ := parts(t, write(t, r))
@@ -195,13 +244,16 @@ func TestProgramsReadEveryFailure(t *testing.T) {
 }
 
 func TestSecretsAndStampsDoNotComeBack(t *testing.T) {
-	content := write(t, cases["unknown-mailbox"](t))
-	_, _, _, copied := parts(t, content)
-	for _, secret := range []string{"anx1_", "10.0.0.7", "CrossTenant", "DKIM-Signature", "mallory", "Comments"} {
-		if strings.Contains(content, secret) {
-			t.Errorf("the bounce gives %q away", secret)
+	for name, make := range cases {
+		content := write(t, make(t))
+		for _, secret := range []string{"anx1_", "10.0.0.7", "CrossTenant", "DKIM-Signature", "mallory", "Comments"} {
+			if strings.Contains(content, secret) {
+				t.Errorf("%s gives %q away", name, secret)
+			}
 		}
 	}
+	content := write(t, cases["unknown-mailbox"](t))
+	_, _, _, copied := parts(t, content)
 	for _, kept := range []string{"From: Alice", "To: bob@globex.example,\r\n carol@globex.example\r\n", "Subject: Quarterly"} {
 		if !strings.Contains(copied, kept) {
 			t.Errorf("%q is missing", kept)
@@ -237,7 +289,7 @@ func TestABounceToAnAddressOutsideASCIINeedsSMTPUTF8(t *testing.T) {
 		}
 		return a
 	}
-	r := report(t, Failure{Recipient: mail.Recipient{Address: utf8("用户@globex.example"), ORcpt: `utf-8;\x{7528}\x{6237}@globex.example`}, Enhanced: "5.6.7"})
+	r := failedReport(t, Failure{Recipient: mail.Recipient{Address: utf8("用户@globex.example"), ORcpt: `utf-8;\x{7528}\x{6237}@globex.example`}, Enhanced: "5.6.7"})
 	r.Envelope.From = utf8("jürgen@bücher.example")
 	h, body, env, err := Compose(r)
 	if err != nil || !env.UTF8 || env.Recipients[0].Address != r.Envelope.From {
@@ -255,7 +307,7 @@ func TestABounceToAnAddressOutsideASCIINeedsSMTPUTF8(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
 	}
-	r = report(t, Failure{Recipient: mail.Recipient{Address: utf8("b@例子.example")}, Enhanced: "5.6.7"})
+	r = failedReport(t, Failure{Recipient: mail.Recipient{Address: utf8("b@例子.example")}, Enhanced: "5.6.7"})
 	if _, _, env, err := Compose(r); err != nil || env.UTF8 {
 		t.Errorf("%+v, %v", env, err)
 	}
@@ -271,7 +323,7 @@ func FuzzCompose(f *testing.F) {
 		if err != nil {
 			h = mail.Header{}
 		}
-		r := report(t, Failure{Recipient: mail.Recipient{Address: address(t, "bob@globex.example"), ORcpt: orcpt}, Enhanced: enhanced, Reply: reply, Said: true, Host: host})
+		r := failedReport(t, Failure{Recipient: mail.Recipient{Address: address(t, "bob@globex.example"), ORcpt: orcpt}, Enhanced: enhanced, Reply: reply, Said: true, Host: host})
 		r.Header, r.Envelope.EnvID = h, envid
 		if len(envid) > 100 || len(orcpt) > 500 || !wellFormed(enhanced) {
 			return // reception's and the reply parser's bounds

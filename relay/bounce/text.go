@@ -9,34 +9,58 @@ import (
 // writeText writes the part for people: what happened to whom, why, and what
 // can be done.
 func writeText(b *strings.Builder, r Report) {
-	lead := "this is the mail relay at " + r.Hostname + ". Your message could not be delivered to "
-	if len(r.Failures) == 1 {
-		lead += "the recipient below."
-	} else {
-		lead += fmt.Sprintf("the %d recipients below.", len(r.Failures))
-	}
-	writeParagraph(b, "", "Hello, "+lead+" No further attempt will be made. Other recipients of the message, if it had any, are not concerned.")
+	writeParagraph(b, "", "Hello, this is the mail relay at "+r.Hostname+". "+lead(r))
 	for _, f := range r.Failures {
 		b.WriteString("\r\n")
 		writeParagraph(b, "", ascii(f.Recipient.Address.String()))
-		writeParagraph(b, "  ", cause(f, r.Now.Sub(r.Arrived)))
+		writeParagraph(b, "  ", cause(r, f))
 		if f.Reply != "" {
 			writeParagraph(b, "    ", ascii(f.Reply))
 		}
-		writeParagraph(b, "  ", "What you can do: "+advice(status(f)))
+		if r.Action == Failed {
+			writeParagraph(b, "  ", "What you can do: "+advice(status(r.Action, f)))
+		}
 	}
 	b.WriteString("\r\n")
 	writeParagraph(b, "", fmt.Sprintf("If you ask your postmaster for help, name this message as %s.", r.About))
 }
 
-// cause leads in what stood in the way.
-func cause(f Failure, age time.Duration) string {
+// lead says in two sentences what the report is about.
+func lead(r Report) string {
+	who := "the recipient below."
+	if n := len(r.Failures); n > 1 {
+		who = fmt.Sprintf("the %d recipients below.", n)
+	}
+	switch r.Action {
+	case Delayed:
+		until := ""
+		if !r.Expires.IsZero() {
+			until = ", until " + r.Expires.UTC().Format("2 January 2006, 15:04 UTC")
+		}
+		return "Your message could not be delivered yet to " + who + " You need not do anything: attempts go on" + until + "."
+	case Relayed:
+		return "As you asked to be told: your message was handed on for " + who + " The next server gives no reports, so you will hear of its delivery no more unless it fails."
+	case Delivered:
+		return "As you asked to be told: your message was delivered to " + who
+	}
+	if len(r.Failures) > 0 && r.Failures[0].Later {
+		return "Your message was handed on, but later a report came back that it could not be delivered to " + who + " Other recipients of the message, if it had any, are not concerned."
+	}
+	return "Your message could not be delivered to " + who + " No further attempt will be made. Other recipients of the message, if it had any, are not concerned."
+}
+
+// cause leads in what stood in the way, or who took it.
+func cause(r Report, f Failure) string {
 	var s string
 	switch {
-	case f.Expired && f.Attempts > 1:
-		s = fmt.Sprintf("It was tried %d times over %s. The last time ", f.Attempts, days(age))
+	case r.Action == Relayed || r.Action == Delivered:
+		return taken(f)
+	case f.Later:
+		return "The report says:"
+	case (f.Expired || r.Action == Delayed) && f.Attempts > 1:
+		s = fmt.Sprintf("It was tried %d times over %s. The last time ", f.Attempts, days(r.Now.Sub(r.Arrived)))
 	case f.Expired:
-		s = fmt.Sprintf("It was tried over %s. The last time ", days(age))
+		s = fmt.Sprintf("It was tried over %s. The last time ", days(r.Now.Sub(r.Arrived)))
 	}
 	switch {
 	case f.Said && f.Host != "":
@@ -47,6 +71,17 @@ func cause(f Failure, age time.Duration) string {
 		s += "this stood in the way:"
 	}
 	return strings.ToUpper(s[:1]) + s[1:]
+}
+
+// taken says which server took it.
+func taken(f Failure) string {
+	switch {
+	case f.Host == "":
+		return "It was taken."
+	case f.Reply != "":
+		return "The server " + ascii(f.Host) + " took it and said:"
+	}
+	return "The server " + ascii(f.Host) + " took it."
 }
 
 func days(d time.Duration) string {

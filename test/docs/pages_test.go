@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"anechoic/control/config"
+	"anechoic/relay/delivery"
 )
 
 // root is the project's folder, seen from this one.
@@ -142,8 +143,13 @@ func TestEveryConfigurationInTheManualLoads(t *testing.T) {
 				relay = b.text
 			case "toml registry":
 				registry = b.text
+			case "toml shaping":
+				if _, problems := delivery.ParseShaping(p.name, []byte(b.text)); len(problems) > 0 {
+					t.Errorf("%s: %v", p.name, problems)
+				}
+				continue
 			default:
-				t.Errorf("%s: mark the block ```%s as ```toml relay or ```toml registry", p.name, b.kind)
+				t.Errorf("%s: mark the block ```%s as ```toml relay, ```toml registry or ```toml shaping", p.name, b.kind)
 				continue
 			}
 			validate(t, b, relay, registry)
