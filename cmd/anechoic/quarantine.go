@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -59,14 +58,15 @@ func (sh *shell) quarantineListCommand() *cobra.Command {
 }
 
 func (sh *shell) quarantineList(ctx context.Context, chosen api.DetainedSelection, limit int) error {
-	if limit < 0 {
-		return usagef("--limit %d is below nothing", limit)
-	}
 	client, err := sh.client()
 	if err != nil {
 		return err
 	}
-	messages, more, err := listDetained(ctx, client, chosen, limit)
+	query := url.Values{"org": {chosen.Org}, "reason": {string(chosen.Reason)}}
+	messages, more, err := pages(ctx, limit, query, func(ctx context.Context, q url.Values) ([]api.Detained, string, error) {
+		page, err := client.Quarantine(ctx, q)
+		return page.Messages, page.NextPageToken, err
+	})
 	if err != nil {
 		return err
 	}
@@ -84,33 +84,8 @@ func (sh *shell) quarantineList(ctx context.Context, chosen api.DetainedSelectio
 	if err := sh.table("ID ORG SOURCE FROM TO REASON SINCE UNTIL", rows); err != nil {
 		return err
 	}
-	if more {
-		sh.notef("there is more: say --limit 0 for all\n")
-	}
+	sh.noteMore(more)
 	return nil
-}
-
-// listDetained asks for pages until there is enough.
-func listDetained(ctx context.Context, client *api.Client, chosen api.DetainedSelection, limit int) (messages []api.Detained, more bool, err error) {
-	messages, token := []api.Detained{}, ""
-	for {
-		page := api.MaxPage
-		if limit > 0 {
-			page = min(page, limit-len(messages))
-		}
-		ctx, cancel := context.WithTimeout(ctx, askTimeout)
-		got, err := client.Quarantine(ctx, url.Values{
-			"org": {chosen.Org}, "reason": {string(chosen.Reason)}, "page_token": {token}, "limit": {strconv.Itoa(page)},
-		})
-		cancel()
-		if err != nil {
-			return nil, false, err
-		}
-		messages, token = append(messages, got.Messages...), got.NextPageToken
-		if token == "" || limit > 0 && len(messages) >= limit {
-			return messages, token != "", nil
-		}
-	}
 }
 
 func (sh *shell) quarantineShowCommand() *cobra.Command {

@@ -2,13 +2,15 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"anechoic/control/api"
+	"anechoic/ledger"
 	"anechoic/mail"
 	"anechoic/relay/custody"
 )
@@ -19,22 +21,35 @@ func (sh *shell) queueCommand() *cobra.Command {
 		Short: "Show and steer the mail that waits",
 		Long:  "Show and steer the mail in custody of the running relay. Every change is a fact in the ledger.",
 		Example: `  anechoic queue list --domain example.org
-  anechoic queue retry --domain example.org
-  anechoic queue drop --org acme --dry-run`,
+  anechoic queue show 2al274bqphlahvjvb252eqy6ao
+  anechoic queue retry --reply "try again later" --dry-run
+  anechoic queue suspend site mailbox.example --reason "they move their servers"`,
 	}
 	c.AddCommand(
 		sh.queueListCommand(),
 		sh.queueShowCommand(),
+		sh.queueTraceCommand(),
 		sh.steerCommand(api.Retry, "Attempt now what waits for its next attempt", "Messages that wait for their next attempt are due at once."),
 		sh.steerCommand(api.Hold, "Keep messages from being sent until released", "Messages are not sent until somebody releases them. What is in flight is held if the attempt fails."),
 		sh.steerCommand(api.Release, "Send what is held", "Held messages are due at once. Policy is asked again before they are sent."),
+		sh.steerCommand(api.Reroute, "Send messages to another next hop", `Messages go to the next hop of --via instead of where DNS says, until they are
+delivered; --via dns leads back. Only mail that an organisation was proven to send
+can be rerouted; policy is asked again, and the next hop must show the TLS that
+configuration, MTA-STS and DNSSEC of the recipient's domain ask for. What is in
+flight is rerouted if the attempt fails.`),
+		sh.steerCommand(api.Bounce, "Give messages up and tell their senders", `Attempts end, also for what is held or suspended: the sender gets a report, where an
+organisation was proven to send the message. It cannot be undone. What is in flight
+is bounced if the attempt fails.`),
 		sh.steerCommand(api.Drop, "Give messages up: never sent, and no bounce", "Messages are given up: they are never sent, nobody is told, and it cannot be undone. What is in flight is dropped if the attempt fails."),
+		sh.suspendCommand(api.Suspend),
+		sh.suspendCommand(api.Resume),
+		sh.suspensionsCommand(),
 	)
 	return sh.group(c)
 }
 
 func (sh *shell) queueListCommand() *cobra.Command {
-	var chosen api.Selection
+	var chosen selection
 	var limit int
 	c := &cobra.Command{
 		Use:   "list",
@@ -42,30 +57,63 @@ func (sh *shell) queueListCommand() *cobra.Command {
 		Long:  "List messages in custody, oldest first, with each recipient that is not done.",
 		Example: `  anechoic queue list
   anechoic queue list --state held --org acme
-  anechoic queue list --domain example.org --json`,
+  anechoic queue list --site mailbox.example --older-than 2h
+  anechoic queue list --reply "mailbox full" --json`,
 		Args: arguments(""),
 		RunE: func(c *cobra.Command, _ []string) error { return sh.queueList(c.Context(), chosen, limit) },
 	}
-	selectionFlags(c, &chosen)
+	chosen.define(c)
 	c.Flags().IntVar(&limit, "limit", 100, "at most so `many` messages; 0 for all")
 	return c
 }
 
-func selectionFlags(c *cobra.Command, chosen *api.Selection) {
-	c.Flags().StringVar(&chosen.Org, "org", "", "messages of this organisation's `id`")
-	c.Flags().StringVar(&chosen.Domain, "domain", "", "recipients at this `domain`")
-	c.Flags().StringVar((*string)(&chosen.State), "state", "", "recipients that are queued, leased or held")
+// selection is the flags that select messages.
+type selection struct {
+	api.Selection
+	olderThan string
 }
 
-func (sh *shell) queueList(ctx context.Context, chosen api.Selection, limit int) error {
-	if limit < 0 {
-		return usagef("--limit %d is below nothing", limit)
+func (s *selection) define(c *cobra.Command) {
+	c.Flags().StringVar(&s.Org, "org", "", "messages of this organisation's `id`")
+	c.Flags().StringVar(&s.Source, "source", "", "messages that came by the source of this `id`")
+	c.Flags().StringVar(&s.Sender, "sender", "", "messages whose sender is at this `domain`")
+	c.Flags().StringVar(&s.Domain, "domain", "", "recipients at this `domain`")
+	c.Flags().StringVar(&s.Site, "site", "", "recipients whose domain led to this `site` since the start")
+	c.Flags().StringVar((*string)(&s.State), "state", "", "recipients that are queued, leased or held")
+	c.Flags().StringVar(&s.olderThan, "older-than", "", "messages kept longer ago than this `time`: 2h, 7d, or a date")
+	c.Flags().StringVar(&s.Reply, "reply", "", "recipients whose last reply has this `text`")
+}
+
+// read gives the selection with its age as a time.
+func (s *selection) read(now time.Time) (chosen api.Selection, err error) {
+	chosen = s.Selection
+	text, err := moment("--older-than", s.olderThan, now)
+	if err == nil && text != "" {
+		chosen.Before, err = time.Parse(time.RFC3339Nano, text)
+	}
+	return chosen, err
+}
+
+func (sh *shell) queueList(ctx context.Context, flags selection, limit int) error {
+	chosen, err := flags.read(time.Now())
+	if err != nil {
+		return err
 	}
 	client, err := sh.client()
 	if err != nil {
 		return err
 	}
-	messages, more, err := listQueue(ctx, client, chosen, limit)
+	query := url.Values{
+		"org": {chosen.Org}, "source": {chosen.Source}, "sender": {chosen.Sender}, "domain": {chosen.Domain}, "site": {chosen.Site},
+		"state": {string(chosen.State)}, "reply": {chosen.Reply},
+	}
+	if !chosen.Before.IsZero() {
+		query.Set("before", chosen.Before.Format(time.RFC3339Nano))
+	}
+	messages, more, err := pages(ctx, limit, query, func(ctx context.Context, q url.Values) ([]api.Queued, string, error) {
+		page, err := client.Queue(ctx, q)
+		return page.Messages, page.NextPageToken, err
+	})
 	if err != nil {
 		return err
 	}
@@ -75,39 +123,14 @@ func (sh *shell) queueList(ctx context.Context, chosen api.Selection, limit int)
 	if err := sh.table("ID ORG FROM RECIPIENT STATE DUE ATTEMPTS LAST", queueRows(messages)); err != nil {
 		return err
 	}
-	if more {
-		sh.notef("there is more: say --limit 0 for all\n")
-	}
+	sh.noteMore(more)
 	return nil
-}
-
-// listQueue asks for pages until there is enough.
-func listQueue(ctx context.Context, client *api.Client, chosen api.Selection, limit int) (messages []api.Queued, more bool, err error) {
-	messages, token := []api.Queued{}, ""
-	for {
-		page := api.MaxPage
-		if limit > 0 {
-			page = min(page, limit-len(messages))
-		}
-		ctx, cancel := context.WithTimeout(ctx, askTimeout)
-		got, err := client.Queue(ctx, url.Values{
-			"org": {chosen.Org}, "domain": {chosen.Domain}, "state": {string(chosen.State)}, "page_token": {token}, "limit": {strconv.Itoa(page)},
-		})
-		cancel()
-		if err != nil {
-			return nil, false, err
-		}
-		messages, token = append(messages, got.Messages...), got.NextPageToken
-		if token == "" || limit > 0 && len(messages) >= limit {
-			return messages, token != "", nil
-		}
-	}
 }
 
 func queueRows(messages []api.Queued) (rows [][]string) {
 	for _, m := range messages {
 		for i, r := range m.Recipients {
-			row := []string{"", "", "", r.Address, string(r.State), dueText(r), strconv.Itoa(r.Attempts), orDash(lastText(r))}
+			row := []string{"", "", "", r.Address, stateText(r), dueText(r), strconv.Itoa(r.Attempts), orDash(lastText(r))}
 			if i == 0 {
 				row[0], row[1], row[2] = string(m.ID), m.Organisation, sender(m.MailFrom)
 			}
@@ -122,6 +145,19 @@ func sender(mailFrom string) string {
 		return "<>"
 	}
 	return mailFrom
+}
+
+// stateText is the state, and what a person made of it.
+func stateText(r api.QueuedRecipient) string {
+	switch {
+	case r.Ended:
+		return string(r.State) + ", ended"
+	case r.State == custody.StateQueued && r.Suspended != "":
+		return "suspended"
+	case r.Via != "":
+		return string(r.State) + ", rerouted"
+	}
+	return string(r.State)
 }
 
 func dueText(r api.QueuedRecipient) string {
@@ -141,9 +177,10 @@ func lastText(r api.QueuedRecipient) string {
 func (sh *shell) queueShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "show ID",
-		Short: "Show one message in custody with its recipients",
-		Long: `Show one message in custody: whose it is, when it expires, and how each recipient
-that is not done stands. What became of a message that left is told by log show.`,
+		Short: "Say why one message is still here, and how its recipients stand",
+		Long: `Say in one sentence why one message is still in custody; then whose it is, when it
+expires, and how each recipient that is not done stands. What became of a message
+that left is told by log show.`,
 		Example: `  anechoic queue show 2al274bqphlahvjvb252eqy6ao
   anechoic queue show 2al274bqphlahvjvb252eqy6ao --json`,
 		Args: arguments("ID"),
@@ -165,96 +202,60 @@ func (sh *shell) queueShow(ctx context.Context, id mail.ID) error {
 	if sh.asJSON {
 		return sh.printJSON(m)
 	}
-	sh.printf("message   %s (%s) of %s\nsender    %s\nsize      %d octets\nkept      %s\nexpires   %s\n\n",
-		m.ID, m.Kind, orDash(m.Organisation), sender(m.MailFrom), m.Size, stamp(m.Kept), stamp(m.Expires))
+	sh.printf("%s\n\nmessage   %s (%s) of %s\nsender    %s\nsize      %d octets\nkept      %s\nexpires   %s\n\n",
+		strings.ReplaceAll(m.Why, "\n", " "), m.ID, m.Kind, orDash(m.Organisation), sender(m.MailFrom), m.Size, stamp(m.Kept), stamp(m.Expires))
 	var rows [][]string
 	for _, r := range m.Recipients {
-		rows = append(rows, []string{r.Address, string(r.State), dueText(r), strconv.Itoa(r.Attempts), orDash(lastText(r))})
+		rows = append(rows, []string{r.Address, stateText(r), dueText(r), strconv.Itoa(r.Attempts), orDash(r.Site), orDash(lastText(r))})
 	}
-	return sh.table("RECIPIENT STATE DUE ATTEMPTS LAST", rows)
+	return sh.table("RECIPIENT STATE DUE ATTEMPTS SITE LAST", rows)
 }
 
-// steering is the flags of a command that changes the queue.
-type steering struct {
-	chosen api.Selection
-	yes    bool
-}
-
-func (sh *shell) steerCommand(verb api.Verb, short, long string) *cobra.Command {
-	var s steering
-	c := &cobra.Command{
-		Use:   string(verb) + " [ID…] [--org ID] [--domain DOMAIN] [--state STATE] [--all]",
-		Short: short,
-		Long: long + `
-
-Messages are named by id, or selected by flags, or all with --all. A selection,
-and every drop, asks first on a terminal; without a terminal a selection needs
---yes.`,
-		Example: fmt.Sprintf(`  anechoic queue %[1]s 2al274bqphlahvjvb252eqy6ao
-  anechoic queue %[1]s --domain example.org --dry-run
-  anechoic queue %[1]s --org acme --yes`, verb),
-		RunE: func(c *cobra.Command, args []string) error {
-			for _, id := range args {
-				s.chosen.IDs = append(s.chosen.IDs, mail.ID(id))
-			}
-			return sh.steer(c.Context(), verb, s)
-		},
+func (sh *shell) queueTraceCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "trace ID",
+		Short: "List everything that was tried for one message",
+		Long: `List what happened to one message, a row a fact, in order: each attempt with its
+site, egress address, TLS and reply, and what operators did. It works for messages that left
+too; log show tells the same in words.`,
+		Example: `  anechoic queue trace 2al274bqphlahvjvb252eqy6ao
+  anechoic queue trace 2al274bqphlahvjvb252eqy6ao --json`,
+		Args: arguments("ID"),
+		RunE: func(c *cobra.Command, args []string) error { return sh.queueTrace(c.Context(), mail.ID(args[0])) },
 	}
-	selectionFlags(c, &s.chosen)
-	c.Flags().BoolVar(&s.chosen.All, "all", false, "everything in custody")
-	c.Flags().BoolVar(&s.chosen.DryRun, "dry-run", false, "only say what would be done")
-	c.Flags().BoolVar(&s.yes, "yes", false, "do not ask")
-	return c
 }
 
-func (sh *shell) steer(ctx context.Context, verb api.Verb, s steering) error {
+func (sh *shell) queueTrace(ctx context.Context, id mail.ID) error {
 	client, err := sh.client()
 	if err != nil {
 		return err
 	}
-	named := len(s.chosen.IDs) > 0
-	asks := isTerminal(sh.in) && verb == api.Drop || !named
-	if asks && !s.yes && !s.chosen.DryRun {
-		if err := sh.askFirst(ctx, client, verb, s.chosen); err != nil {
-			return err
-		}
-	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	done, err := client.Steer(ctx, verb, s.chosen)
+	told, err := client.Message(ctx, id)
 	if err != nil {
 		return err
 	}
 	if sh.asJSON {
-		return sh.printJSON(done)
+		return sh.printJSON(told.Facts)
 	}
-	sh.printf("%s\n", steeredSentence(done))
-	return nil
+	var rows [][]string
+	for _, f := range told.Facts {
+		rows = append(rows, traceRow(f))
+	}
+	return sh.table("TIME EVENT ATTEMPT RECIPIENT SITE EGRESS TLS REPLY", rows)
 }
 
-// askFirst tells what would be done and has a person agree.
-func (sh *shell) askFirst(ctx context.Context, client *api.Client, verb api.Verb, chosen api.Selection) error {
-	chosen.DryRun = true
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	would, err := client.Steer(ctx, verb, chosen)
-	if err != nil {
-		return err
+func traceRow(f ledger.Fact) []string {
+	attempt := "-"
+	if f.Attempt > 0 {
+		attempt = strconv.Itoa(f.Attempt)
 	}
-	return sh.confirm(steeredSentence(would) + ".")
-}
-
-// pastTense is what was done.
-var pastTense = map[api.Verb]string{api.Retry: "due now", api.Hold: "held", api.Release: "released", api.Drop: "dropped"}
-
-func steeredSentence(s api.Steered) string {
-	sentence := pastTense[s.Verb] + ": "
-	if s.DryRun {
-		sentence = "would be " + sentence
+	said := f.Reply
+	for _, more := range []string{string(f.Reason), f.Detail} {
+		if said == "" {
+			said = more
+		}
 	}
-	sentence += count(s.Recipients, "recipient", "recipients") + " of " + count(s.Messages, "message", "messages")
-	if s.Later > 0 {
-		sentence += fmt.Sprintf(", of those %d in flight: if the attempt fails", s.Later)
-	}
-	return sentence
+	return []string{stamp(f.Time), string(f.Event), attempt, recipients(f.Rcpt), orDash(f.Site), orDash(f.Egress), orDash(f.TLS), orDash(said)}
 }

@@ -73,6 +73,12 @@ func (sh *shell) printStatus(s api.Status) error {
 	sh.printf("signs     RSA by %s\n", s.RSA)
 	sh.printf("delivers  %s\n", s.Transport)
 	sh.printf("queue     %s\n", queueSentence(s.Queue))
+	if sites := sitesSentence(s.Sites); sites != "" {
+		sh.printf("sites     %s\n", sites)
+	}
+	for _, one := range s.Suspensions {
+		sh.printf("suspended %s %s since %s by %s (%s)\n", one.Scope, one.Name, stamp(one.At), one.By, count(one.Recipients, "recipient waits", "recipients wait"))
+	}
 	sh.printf("ledger    %d facts, %d segments sealed\n\n", s.Ledger.Facts, s.Ledger.Segments)
 	if err := sh.table("ORGANISATION DOMAIN STANDING KEYS SOURCES", organisationRows(s.Organisations)); err != nil {
 		return err
@@ -91,12 +97,32 @@ func (sh *shell) printStatus(s api.Status) error {
 	return nil
 }
 
+// sitesSentence counts the sites that do not take what there is for them.
+func sitesSentence(n api.SiteCounts) string {
+	var parts []string
+	for _, part := range []struct {
+		n    int
+		what string
+	}{{n.Paused, "paused"}, {n.Dead, "dead"}, {n.Suspended, "suspended"}} {
+		if part.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", part.n, part.what))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
 func queueSentence(q api.QueueDepth) string {
-	if q.Messages == 0 {
+	if q.Messages == 0 && !q.Reading {
 		return "empty"
 	}
 	sentence := count(q.Messages, "message", "messages") + ": recipients " + count(q.Queued, "queued", "queued") +
 		", " + count(q.Leased, "in flight", "in flight") + ", " + count(q.Held, "held", "held")
+	if q.Suspended > 0 {
+		sentence += fmt.Sprintf(", %d suspended", q.Suspended)
+	}
+	if q.Reading {
+		sentence += " so far: the queue is still being read after the start"
+	}
 	if q.OldestAgeSeconds > 0 {
 		sentence += "; the oldest is due for " + span(time.Duration(q.OldestAgeSeconds)*time.Second)
 	}

@@ -14,12 +14,14 @@ import (
 	"testing"
 	"time"
 
+	"anechoic/control/metrics"
 	"anechoic/engine/memory"
 	"anechoic/ledger"
 	"anechoic/mail"
 	"anechoic/org"
 	"anechoic/org/document"
 	"anechoic/relay/custody"
+	"anechoic/relay/delivery"
 	"anechoic/relay/signing"
 	"anechoic/watch/seen"
 )
@@ -101,7 +103,7 @@ func newRelay(t testing.TB, text string) *relay {
 	}
 	r := &relay{engine: engine}
 	r.Server = &Server{
-		Queue: queue, Ledger: engine, Keys: fakeKeys{unpublished: "an1e"}, Log: slog.New(slog.DiscardHandler),
+		Queue: queue, Delivery: &delivery.Dispatcher{Queue: queue}, Traffic: metrics.New("v1"), Ledger: engine, Keys: fakeKeys{unpublished: "an1e"}, Log: slog.New(slog.DiscardHandler),
 		Directory: func() (*org.Directory, []org.Finding) { return dir, findings },
 		Node: func() Node {
 			return Node{Version: "v1", PID: 42, Started: start, Hostname: "relay.test", Files: []string{"relay.toml"}, Listeners: []Listener{{"smtp", "127.0.0.1:2525"}}}

@@ -38,7 +38,7 @@ func TestFactsAreCountedByTheirWords(t *testing.T) {
 	m.Signed(2 * time.Millisecond)
 	m.Kept(time.Millisecond)
 	m.Intake(time.Millisecond)
-	m.Attempted(time.Second)
+	m.Attempted(time.Second, "site.test", "acme")
 	m.Watch(Gauges{Faults: func() uint64 { return 1 }})
 	m.Reloaded(nil)
 	m.Reloaded(errors.New("bad file"))

@@ -48,6 +48,7 @@ func pureGo(g *ground) contender {
 		terms: Terms{
 			Source: "credential, over TLS (STARTTLS, AUTH PLAIN)", Fsync: "yes, before each 250 (group commit)",
 			DKIM: "rsa-sha256, 2048 bits, relaxed/relaxed", Signer: "Go crypto/rsa, no cgo", TLSOut: "none: the sink offers none",
+			Organisations: g.node.countOrganisations(), Domains: g.node.countDomains(),
 		},
 		start: func(ctx context.Context) (running, error) {
 			return startRelay(ctx, g, g.path("anechoic"), "serve", "--config")
@@ -81,10 +82,22 @@ func startRelay(ctx context.Context, g *ground, program string, args ...string) 
 		return running{}, err
 	}
 	file, err := writeNode(g, dir)
+	if err == nil && g.node.prepare != nil {
+		err = g.node.prepare(filepath.Join(dir, "data"))
+	}
 	if err != nil {
 		return running{}, err
 	}
-	c := raised(context.WithoutCancel(ctx), dir, program, append(args, file)...)
+	r, err := launch(ctx, dir, program, append(args, file)...)
+	end := r.stop
+	r.stop = func() error { return errors.Join(end(), os.RemoveAll(filepath.Join(dir, "data"))) }
+	return r, err
+}
+
+// launch runs a command in a folder until its ready line. Stopping it leaves the
+// data directory.
+func launch(ctx context.Context, dir, program string, args ...string) (running, error) {
+	c := raised(context.WithoutCancel(ctx), dir, program, args...)
 	c.Env = append(os.Environ(), "TMPDIR="+dir)
 	stdout, err := c.StdoutPipe()
 	if err != nil {
@@ -98,7 +111,7 @@ func startRelay(ctx context.Context, g *ground, program string, args ...string) 
 		if err != nil {
 			err = c.failed(err)
 		}
-		return errors.Join(err, os.RemoveAll(filepath.Join(dir, "data")))
+		return err
 	}
 	var ready struct {
 		SMTP []string `json:"smtp"`
@@ -113,11 +126,15 @@ func startRelay(ctx context.Context, g *ground, program string, args ...string) 
 	return running{addr: ready.SMTP[0], pids: strconv.Itoa(c.Process.Pid), stop: stop}, nil
 }
 
-// writeNode writes configuration, registry and key of a node with one
-// organisation, one domain, one credential and one address. Whatever the bench does not need
-// is as it is by default.
+// writeNode writes configuration, registry and keys of a node: by itself with one
+// organisation, one domain, one credential and one address. Whatever the bench does
+// not need is as it is by default.
 func writeNode(g *ground, dir string) (file string, err error) {
 	key, err := os.ReadFile(g.path("dkim.key"))
+	if err != nil {
+		return "", err
+	}
+	edwards, err := os.ReadFile(g.path("ed25519.key"))
 	if err != nil {
 		return "", err
 	}
@@ -130,38 +147,18 @@ max_connections_per_peer = 2000   # the generator is one peer
 [dns]
 servers = [%q]
 [delivery]
-smart_host = %q
-[console]
+%s[console]
 listen = ""
 [operations]
 listen = ""
 [log]
 level = "warn"
-`, g.dns.Addr(), portText(g.sinkPort))
-	registry := fmt.Sprintf(`[[organisation]]
-id = "bench"
-name = "Bench"
-security_contact = "security@%[1]s"
-  [[organisation.domain]]
-  name = %[1]q
-  dkim = [ { selector = %[2]q, algorithm = "rsa-2048", key_file = "dkim.pem" } ]
-  [[organisation.source]]
-  id = "bench-application"
-  kind = "credential"
-  role = "application"
-  username = %[3]q
-  password = { argon2id = %[4]q }
-  from = [%[5]q]
-  [[organisation.source]]
-  id = "bench-address"
-  kind = "address"
-  role = "application"
-  addresses = ["127.0.0.1/32"]
-  from = [%[5]q]
-`, senderDomain, selector, username, org.HashPassword([]byte(password)), sender)
+`, g.dns.Addr(), g.node.deliveryLines(g.sinkPort))
+	registry := g.node.registry(org.HashPassword([]byte(password)))
 	file = filepath.Join(dir, "relay.toml")
 	return file, errors.Join(
 		os.WriteFile(filepath.Join(dir, "dkim.pem"), key, 0o600),
+		os.WriteFile(filepath.Join(dir, "ed25519.pem"), edwards, 0o600),
 		os.WriteFile(filepath.Join(dir, "registry.toml"), []byte(registry), 0o600),
 		os.WriteFile(file, []byte(config), 0o600))
 }
@@ -179,6 +176,7 @@ func postfix(g *ground) contender {
 		terms: Terms{
 			Source: "address, without TLS (mynetworks)", Fsync: "yes, before each 250",
 			DKIM: "rsa-sha256, 2048 bits, relaxed/relaxed", Signer: "OpenDKIM, libcrypto", TLSOut: "none",
+			Organisations: 1, Domains: 1,
 		},
 		start: func(ctx context.Context) (running, error) { return startPostfix(ctx, g) },
 	}

@@ -38,7 +38,9 @@ type ground struct {
 	peers    string // folder of the generator and the peers
 	work     string // removed at the end
 	sinkPort int
+	zone     *dns.Zone
 	dns      *dns.Server
+	node     node // of relays that start from now on; see use
 	errs     io.Writer
 }
 
@@ -84,16 +86,13 @@ func prepare(ctx context.Context, errs io.Writer) (g *ground, err error) {
 }
 
 // serveDNS publishes the proof of the domain and its key.
-func (g *ground) serveDNS() error {
-	record, err := os.ReadFile(g.path("dkim.txt"))
-	if err != nil {
+func (g *ground) serveDNS() (err error) {
+	g.zone = &dns.Zone{}
+	g.zone.SetTTL(3600e9)
+	if err := g.use(node{}); err != nil {
 		return err
 	}
-	zone := &dns.Zone{}
-	zone.SetTTL(3600e9)
-	zone.SetTXT("_anechoic."+senderDomain, "v=anechoic1; org=bench")
-	zone.SetTXT(selector+"._domainkey."+senderDomain, strings.TrimSpace(string(record)))
-	g.dns, err = zone.Serve("127.0.0.1:0")
+	g.dns, err = g.zone.Serve("127.0.0.1:0")
 	return err
 }
 

@@ -61,9 +61,7 @@ func (c *Comparison) add(from contender, m Measurement) {
 	i := slices.IndexFunc(c.Relays, func(f Figures) bool { return f.Relay == from.name })
 	if i < 0 {
 		i = len(c.Relays)
-		terms := from.terms
-		terms.Organisations, terms.Domains = 1, 1
-		c.Relays = append(c.Relays, Figures{Relay: from.name, Terms: terms})
+		c.Relays = append(c.Relays, Figures{Relay: from.name, Terms: from.terms})
 	}
 	c.Relays[i].Rounds = append(c.Relays[i].Rounds, m)
 }

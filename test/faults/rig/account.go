@@ -162,7 +162,7 @@ func (r *Rig) VerifyLedger(ctx context.Context) (string, error) {
 func (r *Rig) Finish(ctx context.Context, last *Process, load *Load) Account {
 	acknowledged := load.Stop()
 	r.Hop.Calm()
-	if _, err := r.client().Steer(ctx, api.Retry, api.Selection{All: true}); err != nil {
+	if _, err := r.client().Steer(ctx, api.Retry, api.Selection{All: true}, nil); err != nil {
 		r.problem("retry: %v", err)
 	}
 	if err := r.AwaitEmptyQueue(ctx); err != nil {
