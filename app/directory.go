@@ -68,6 +68,7 @@ func (a *App) adopt(ctx context.Context) error {
 	if err := sameNode(a.config, c); err != nil {
 		return err
 	}
+	read := time.Now() // what follows is the swap
 	if problems := a.orgs.reused(dir, a.config.Registry); len(problems) > 0 {
 		return problemList(problems)
 	}
@@ -87,6 +88,7 @@ func (a *App) adopt(ctx context.Context) error {
 	a.findings.Store(&findings)
 	a.directory.Store(dir)
 	a.domains.Refresh()
+	a.log.Info("directory in force", "generation", dir.Generation(), "swap", time.Since(read))
 	return nil
 }
 
