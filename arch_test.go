@@ -108,7 +108,7 @@ func TestRightsAreMadeWhereTheyBelong(t *testing.T) {
 					return true
 				}
 				calls++
-				if !slices.Contains(allowed, f.pkg) && pkg != f.pkg {
+				if !slices.Contains(allowed, f.pkg) && pkg != f.pkg && !slices.Contains(testRooms, room(f.pkg)) {
 					t.Errorf("%s uses %s.%s, which is for %s", f.path, pkg, name, strings.Join(allowed, " and "))
 				}
 			}

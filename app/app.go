@@ -219,8 +219,8 @@ func (a *App) openQueue() error {
 func (a *App) makeServer() error {
 	in := &intake{
 		hostname: a.config.Hostname.String(), maxHops: a.config.SMTP.MaxHops, directory: &a.directory, domains: a.domains,
-		resolver: a.resolver, passwords: newCredentials(), signer: a.signer, queue: a.queue, recorder: a.recorder, metrics: a.metrics,
-		seen: a.seen, returns: a.returns, log: a.log,
+		resolver: a.resolver, passwords: newCredentials(a.config.Limits.AuthFailuresPerPeer), signer: a.signer, queue: a.queue, recorder: a.recorder, metrics: a.metrics,
+		seen: a.seen, budgets: newBudgets(a.config.Limits), returns: a.returns, log: a.log,
 	}
 	a.intake = in
 	c := a.config.SMTP

@@ -59,7 +59,7 @@ func (in *intake) judgeReturn(tx *smtpd.Transaction, o *org.Organisation, rcpt m
 		return mail.TooManyRecipients.Because("a second return address")
 	}
 	if strings.EqualFold(rcpt.Local(), bounce.Complaints) {
-		if retry := in.limits.Take(now, limit.Claim{Key: "complaints " + string(o.ID), Rate: limit.Rate{Units: complaintsPerHour, Span: time.Hour}, Amount: 1}); !retry.IsZero() {
+		if retry := in.budgets.complaints.Take(now, limit.Claim{Key: "complaints " + string(o.ID), Rate: limit.Rate{Units: complaintsPerHour, Span: time.Hour}, Amount: 1}); !retry.IsZero() {
 			return mail.RateLimited.Because("the complaints address of %s takes %d an hour", o.ID, complaintsPerHour)
 		}
 		return nil

@@ -11,31 +11,61 @@ import (
 
 	"anechoic/mail"
 	"anechoic/org"
+	"anechoic/relay/limit"
 )
 
 // Bounds of password checks. One takes tens of milliseconds and its hash's
-// memory (19 MiB as this project makes them), so they are few at a time, and a
+// memory (19 MiB as this project makes them), so they are two at a time, and a
 // right password is remembered for a while.
 const (
-	checksAtOnce   = 2
-	checksWaiting  = 64
+	checksWaiting  = 64 // for each of the two, and no more
 	rememberFor    = 5 * time.Minute
 	rememberAtMost = 10_000
-	failuresBefore = 10 // of one user name from one address, then no more checks
 	failuresFor    = 15 * time.Minute
+	failuresBefore = 10 // of one user name from one network, then no more checks
+	peerBits4      = 32 // guesses from IPv4 are counted by address
 )
 
 // credentials checks user names and passwords of credential sources.
+//
+// Whoever logged in from a network before is familiar there. One of the two
+// checks at a time is kept for the familiar, with a waiting list of its own, and
+// wrong passwords of other users from the same network are not held against them:
+// a flood of guesses, from however many addresses, shuts out strangers at most.
+//
+// It tells a guesser nothing about user names: a name that is not known costs the
+// same check, in the same list, as one that is. Who is familiar shows only to who
+// comes from that network.
 type credentials struct {
-	key     [32]byte // of the digests remembered: nothing that can be tried offline
-	slots   chan struct{}
-	waiting chan struct{}
-	nobody  org.PasswordHash // checked for unknown users, so that time tells nothing
+	key      [32]byte         // of the digests remembered: nothing that can be tried offline
+	nobody   org.PasswordHash // checked for unknown users, so that time tells nothing
+	perPeer  limit.Rate       // wrong passwords of a network, whichever users
+	compute  func(org.PasswordHash, []byte) bool
+	reserved chan struct{} // the check that is kept for the familiar
+	common   chan struct{} // the check that anybody may take
+	waiting  map[bool]chan struct{}
 
-	mu       sync.Mutex // guards what follows
-	running  map[[32]byte]*passwordCheck
-	right    map[[32]byte]time.Time
-	failures map[attempt]failureCount
+	guesses  limit.Limiter // wrong passwords by user and network
+	networks limit.Limiter // wrong passwords by network
+	familiar familiar
+
+	mu      sync.Mutex // guards what follows
+	running map[passwordWork]*passwordCheck
+	right   map[[32]byte]time.Time
+}
+
+// login is one try to authenticate.
+type login struct {
+	username, password string
+	peer               netip.Addr
+	shared             bool // the peer's address is a provider's: customers who know nothing of each other have it
+}
+
+// passwordWork is one computation. The familiar do not wait for one that stands
+// in the strangers' list.
+type passwordWork struct {
+	digest   [32]byte
+	familiar bool
 }
 
 // passwordCheck is one computation and its outcome. Whoever comes with the same
@@ -46,22 +76,12 @@ type passwordCheck struct {
 	refusal *mail.Refusal
 }
 
-// attempt is what failures are counted by: both, so that nobody can lock a user
-// out from elsewhere.
-type attempt struct {
-	username string
-	peer     netip.Addr
-}
-
-type failureCount struct {
-	count int
-	since time.Time
-}
-
-func newCredentials() *credentials {
+func newCredentials(failuresPerPeer int) *credentials {
 	c := &credentials{
-		slots: make(chan struct{}, checksAtOnce), waiting: make(chan struct{}, checksWaiting),
-		running: map[[32]byte]*passwordCheck{}, right: map[[32]byte]time.Time{}, failures: map[attempt]failureCount{},
+		perPeer: limit.Rate{Units: failuresPerPeer, Span: failuresFor}, compute: org.PasswordHash.Matches,
+		reserved: make(chan struct{}, 1), common: make(chan struct{}, 1),
+		waiting: map[bool]chan struct{}{true: make(chan struct{}, checksWaiting), false: make(chan struct{}, checksWaiting)},
+		running: map[passwordWork]*passwordCheck{}, right: map[[32]byte]time.Time{},
 	}
 	rand.Read(c.key[:]) // never fails (its documentation)
 	nobody, err := org.ParsePasswordHash(org.HashPassword(c.key[:]))
@@ -72,14 +92,10 @@ func newCredentials() *credentials {
 	return c
 }
 
-// check says whether a password is right for a user of the Directory from an
-// address: nil, or AuthFailed, or that it cannot be said now.
-func (c *credentials) check(ctx context.Context, dir *org.Directory, username, password string, peer netip.Addr, now time.Time) *mail.Refusal {
-	who := attempt{username, peer}
-	if c.exhausted(who, now) {
-		return mail.AuthUnavailable.Because("too many wrong passwords for this user from %s", peer)
-	}
-	source, known := dir.Username(username)
+// check says whether a login is right for a user of the Directory: nil, or
+// AuthFailed, or that it cannot be said now.
+func (c *credentials) check(ctx context.Context, dir *org.Directory, l login, now time.Time) *mail.Refusal {
+	source, known := dir.Username(l.username)
 	hash := c.nobody
 	if known {
 		parsed, err := org.ParsePasswordHash(source.Password)
@@ -88,32 +104,39 @@ func (c *credentials) check(ctx context.Context, dir *org.Directory, username, p
 		}
 		hash = parsed
 	}
-	digest := c.digest(username, hash.String(), password)
-	matches, refusal := c.matches(ctx, digest, hash, password, now)
-	switch {
-	case refusal != nil:
-		return refusal
-	case !matches || !known:
-		c.fail(who, now)
-		return mail.AuthFailed.Because("wrong user name or password")
+	from := c.placeOf(l)
+	work := passwordWork{c.digest(l.username, hash.String(), l.password), c.familiar.knows(from, now)}
+	if !work.familiar || !c.remembers(work.digest, now) {
+		if refusal := c.exhausted(l, from, work.familiar, now); refusal != nil {
+			return refusal
+		}
+		matches, refusal := c.matches(ctx, work, hash, l.password, now)
+		switch {
+		case refusal != nil:
+			return refusal
+		case !matches || !known:
+			c.failed(l, from, now)
+			return mail.AuthFailed.Because("wrong user name or password")
+		}
 	}
-	if len(source.Addresses) > 0 && !org.Within(peer, source.Addresses) {
-		return mail.AuthFailed.Because("source %s is not for address %s", source.ID, peer)
+	if len(source.Addresses) > 0 && !org.Within(l.peer, source.Addresses) {
+		return mail.AuthFailed.Because("source %s is not for address %s", source.ID, l.peer)
 	}
+	c.familiar.note(from, now)
 	return nil
 }
 
 // matches says whether a password is right: from memory, from a computation
 // under way, or by one of its own. An application that opens a hundred
 // connections at once costs one.
-func (c *credentials) matches(ctx context.Context, digest [32]byte, hash org.PasswordHash, password string, now time.Time) (bool, *mail.Refusal) {
-	check, mine := c.join(digest, now)
+func (c *credentials) matches(ctx context.Context, work passwordWork, hash org.PasswordHash, password string, now time.Time) (bool, *mail.Refusal) {
+	check, mine := c.join(work, now)
 	switch {
 	case check == nil:
 		return true, nil
 	case mine:
-		defer c.finish(digest, check, now)
-		check.matches, check.refusal = c.compute(ctx, hash, password)
+		defer c.finish(work, check, now)
+		check.matches, check.refusal = c.inTurn(ctx, work.familiar, hash, password)
 		return check.matches, check.refusal
 	}
 	select {
@@ -126,46 +149,63 @@ func (c *credentials) matches(ctx context.Context, digest [32]byte, hash org.Pas
 
 // join gives the check to wait for, or to make (mine); nil: the password is
 // remembered as right.
-func (c *credentials) join(d [32]byte, now time.Time) (check *passwordCheck, mine bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if until, ok := c.right[d]; ok && now.Before(until) {
+func (c *credentials) join(work passwordWork, now time.Time) (check *passwordCheck, mine bool) {
+	if c.remembers(work.digest, now) {
 		return nil, false
 	}
-	if check := c.running[d]; check != nil {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if check := c.running[work]; check != nil {
 		return check, false
 	}
 	check = &passwordCheck{done: make(chan struct{}), refusal: mail.AuthUnavailable}
-	c.running[d] = check
+	c.running[work] = check
 	return check, true
 }
 
 // finish remembers a right password and tells who waits.
-func (c *credentials) finish(d [32]byte, check *passwordCheck, now time.Time) {
+func (c *credentials) finish(work passwordWork, check *passwordCheck, now time.Time) {
 	c.mu.Lock()
-	delete(c.running, d)
+	delete(c.running, work)
 	if check.matches {
-		c.remember(d, now)
+		c.remember(work.digest, now)
 	}
 	c.mu.Unlock()
 	close(check.done)
 }
 
-// compute runs one check within the bounds.
-func (c *credentials) compute(ctx context.Context, hash org.PasswordHash, password string) (bool, *mail.Refusal) {
+// inTurn computes one check when its turn comes.
+func (c *credentials) inTurn(ctx context.Context, familiar bool, hash org.PasswordHash, password string) (bool, *mail.Refusal) {
+	turn, refusal := c.turn(ctx, familiar)
+	if refusal != nil {
+		return false, refusal
+	}
+	defer func() { <-turn }()
+	return c.compute(hash, []byte(password)), nil
+}
+
+// turn waits for one of the checks at a time, and gives where it was taken: who
+// has finished takes one out.
+func (c *credentials) turn(ctx context.Context, familiar bool) (chan struct{}, *mail.Refusal) {
+	waiting := c.waiting[familiar]
 	select {
-	case c.waiting <- struct{}{}:
-		defer func() { <-c.waiting }()
+	case waiting <- struct{}{}:
+		defer func() { <-waiting }()
 	default:
-		return false, mail.AuthUnavailable.Because("%d password checks are waiting", checksWaiting)
+		return nil, mail.AuthUnavailable.Because("%d password checks are waiting", checksWaiting)
+	}
+	var reserved chan struct{} // nil: never free
+	if familiar {
+		reserved = c.reserved
 	}
 	select {
-	case c.slots <- struct{}{}:
-		defer func() { <-c.slots }()
+	case reserved <- struct{}{}:
+		return reserved, nil
+	case c.common <- struct{}{}:
+		return c.common, nil
 	case <-ctx.Done():
-		return false, mail.AuthUnavailable.Because("%v", ctx.Err())
+		return nil, mail.AuthUnavailable.Because("%v", ctx.Err())
 	}
-	return hash.Matches([]byte(password)), nil
 }
 
 // digest names one user, hash and password; it changes when the hash does.
@@ -179,6 +219,14 @@ func (c *credentials) digest(username, hash, password string) (d [32]byte) {
 	return d
 }
 
+// remembers says that a password was right a short while ago.
+func (c *credentials) remembers(d [32]byte, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	until, ok := c.right[d]
+	return ok && now.Before(until)
+}
+
 // remember keeps a right password in mind for a while. mu is held.
 func (c *credentials) remember(d [32]byte, now time.Time) {
 	if len(c.right) >= rememberAtMost {
@@ -187,23 +235,43 @@ func (c *credentials) remember(d [32]byte, now time.Time) {
 	c.right[d] = now.Add(rememberFor)
 }
 
-func (c *credentials) exhausted(who attempt, now time.Time) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	f, ok := c.failures[who]
-	return ok && f.count >= failuresBefore && now.Sub(f.since) < failuresFor
+// exhausted refuses a login before any computation: too many wrong passwords
+// came for this user from this network; or from this network for whomever, if the
+// login is neither familiar there nor from an address that customers share.
+func (c *credentials) exhausted(l login, from place, familiar bool, now time.Time) *mail.Refusal {
+	if retry := c.guesses.Ask(now, guess(from)); !retry.IsZero() {
+		return mail.AuthUnavailable.Because("too many wrong passwords for this user from %s, none is checked before %s", from.network, retry.UTC().Format(time.RFC3339))
+	}
+	if familiar || l.shared {
+		return nil
+	}
+	if retry := c.networks.Ask(now, c.anyGuess(from)); !retry.IsZero() {
+		return mail.AuthUnavailable.Because("too many wrong passwords from %s, none of a stranger is checked before %s", from.network, retry.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
-func (c *credentials) fail(who attempt, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.failures) >= rememberAtMost {
-		clear(c.failures)
+// failed counts a wrong password.
+func (c *credentials) failed(l login, from place, now time.Time) {
+	c.guesses.Take(now, guess(from))
+	if !l.shared {
+		c.networks.Take(now, c.anyGuess(from))
 	}
-	f := c.failures[who]
-	if f.count == 0 || now.Sub(f.since) >= failuresFor {
-		f = failureCount{since: now}
-	}
-	f.count++
-	c.failures[who] = f
+}
+
+// guess is a wrong password for one user from one network: nobody can lock a
+// user out from elsewhere.
+func guess(from place) limit.Claim {
+	return limit.Claim{Key: string(from.user[:]) + from.network.String(), Rate: limit.Rate{Units: failuresBefore, Span: failuresFor}, Amount: 1}
+}
+
+// anyGuess is a wrong password for whomever.
+func (c *credentials) anyGuess(from place) limit.Claim {
+	return limit.Claim{Key: from.network.String(), Rate: c.perPeer, Amount: 1}
+}
+
+// placeOf is where a login comes from, by user. The name is kept as its digest: it
+// is a stranger's text of any length.
+func (c *credentials) placeOf(l login) place {
+	return place{user: sha256.Sum256([]byte(l.username)), network: network(l.peer, peerBits4)}
 }

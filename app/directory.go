@@ -72,6 +72,7 @@ func (a *App) adopt(ctx context.Context) error {
 	if len(problems) > 0 {
 		return problemList(problems)
 	}
+	read := time.Now() // what follows is the swap
 	if problems := a.orgs.reused(dir, a.config.Registry); len(problems) > 0 {
 		return problemList(problems)
 	}
@@ -92,6 +93,7 @@ func (a *App) adopt(ctx context.Context) error {
 	a.shaping.Store(shaping)
 	a.directory.Store(dir)
 	a.domains.Refresh()
+	a.log.Info("directory in force", "generation", dir.Generation(), "swap", time.Since(read))
 	return nil
 }
 

@@ -17,7 +17,6 @@ import (
 	"anechoic/org"
 	"anechoic/relay/attribution"
 	"anechoic/relay/custody"
-	"anechoic/relay/limit"
 	"anechoic/relay/policy"
 	"anechoic/relay/signing"
 	"anechoic/relay/smtpd"
@@ -36,7 +35,7 @@ type intake struct {
 	passwords *credentials
 	signer    *signing.Signer
 	queue     *custody.Queue
-	limits    limit.Limiter
+	budgets   *budgets
 	recorder  *recorder
 	metrics   *metrics.Metrics
 	seen      *seen.Table
@@ -108,10 +107,14 @@ func (in *intake) take(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Rece
 		return receipt, refusal
 	}
 	tellOriginators(fact, dir, originators)
-	evidence := in.evidence(ctx, dir, tx, r, originators, now)
+	evidence := evidenceOf(dir, tx, r.Header, originators, now)
+	if refusal = in.lookUp(ctx, dir, &evidence, r, now); refusal != nil {
+		return receipt, refusal
+	}
 	tellEvidence(fact, &evidence)
 	proof, refusal := attribution.Attribute(dir, &evidence, now)
 	if refusal != nil {
+		in.budgets.refused(dir, &evidence, refusal, now)
 		in.see(dir, &evidence, tx, originators, refusal, now)
 		return receipt, refusal
 	}
@@ -125,11 +128,18 @@ func (in *intake) take(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Rece
 		}, refusal, fact, now)
 	}
 	if refusal != nil {
+		in.budgets.refused(dir, &evidence, refusal, now)
 		return receipt, refusal
 	}
-	if refusal = in.withinLimits(dir, proof, len(tx.Envelope.Recipients), now); refusal != nil {
+	spent, refusal := in.budgets.spend(dir, proof, tx.Envelope, now)
+	if refusal != nil {
 		return receipt, refusal
 	}
+	defer func() {
+		if refusal != nil { // what is not kept is not paid for
+			in.budgets.principals.Return(now, spent...)
+		}
+	}()
 	signatures, refusal := in.sign(ctx, warrant, dir, header, r.Hashes, now)
 	if refusal != nil {
 		return receipt, refusal
@@ -167,28 +177,39 @@ func hasSpacedStamp(raw []byte) bool {
 	return false
 }
 
-// evidence makes plain values of a transaction. Look-ups are made only for peers
-// and sources whose proof needs them.
-func (in *intake) evidence(ctx context.Context, dir *org.Directory, tx *smtpd.Transaction, r *smtpd.Received, o mail.Originators, now time.Time) attribution.Evidence {
+// evidenceOf makes plain values of a transaction: all that needs no look-up.
+func evidenceOf(dir *org.Directory, tx *smtpd.Transaction, h mail.Header, o mail.Originators, now time.Time) attribution.Evidence {
 	session := tx.Session
 	ev := attribution.Evidence{
 		Peer: session.Peer.Addr(), TLS: session.TLS != nil, Username: session.Username, ClientKey: clientKey(session, now),
-		From: o.From.Address.Domain(), Header: attribution.ReadHeader(dir, r.Header),
+		From: o.From.Address.Domain(), Header: attribution.ReadHeader(dir, h),
 	}
 	if session.BalancerItself {
 		ev.Peer = netip.Addr{}
+	}
+	return ev
+}
+
+// lookUp adds to the evidence what DNS says, for peers and sources whose proof
+// needs it; a flood is stopped before each of its steps.
+func (in *intake) lookUp(ctx context.Context, dir *org.Directory, ev *attribution.Evidence, r *smtpd.Received, now time.Time) *mail.Refusal {
+	if refusal := in.budgets.flooded(dir, ev, now); refusal != nil {
+		return refusal
 	}
 	providers := dir.Providers()
 	wanted := providers.Google.Contains(ev.Peer)
 	if providers.Microsoft365.Contains(ev.Peer) {
 		ev.PeerName = confirmPeer(ctx, in.resolver, ev.Peer)
+		if refusal := in.budgets.flooded(dir, ev, now); refusal != nil {
+			return refusal
+		}
 		s, ok := dir.Tenant(strings.ToLower(ev.Header.TenantID.Value))
 		wanted = wanted || ok && s.RequireDKIM
 	}
 	if wanted {
 		ev.Signatures, ev.SignaturesFailed = in.verified(ctx, r, now)
 	}
-	return ev
+	return nil
 }
 
 // clientKey is the key of the client's certificate. The handshake proved that the
@@ -241,22 +262,6 @@ func (in *intake) standing(ctx context.Context, now time.Time) policy.Standing {
 	return func(d *org.Domain, name mail.Domain) org.Standing { return in.domains.Standing(ctx, d, name, now) }
 }
 
-// withinLimits spends from the budgets of the source that was proven.
-func (in *intake) withinLimits(dir *org.Directory, proof attribution.Proof, recipients int, now time.Time) *mail.Refusal {
-	source, ok := dir.Source(proof.Organisation(), proof.Source())
-	if !ok || source.Limits == (org.Limits{}) {
-		return nil
-	}
-	key := string(source.Organisation) + "/" + source.ID
-	retry := in.limits.Take(now,
-		limit.Claim{Key: "messages " + key, Rate: limit.Rate{Units: source.Limits.MessagesPerHour, Span: time.Hour}, Amount: 1},
-		limit.Claim{Key: "recipients " + key, Rate: limit.Rate{Units: source.Limits.RecipientsPerDay, Span: 24 * time.Hour}, Amount: recipients})
-	if retry.IsZero() {
-		return nil
-	}
-	return mail.RateLimited.Because("source %s of %s has no budget before %s", source.ID, source.Organisation, retry.Format(time.RFC3339))
-}
-
 func (in *intake) sign(ctx context.Context, w custody.Proven, dir *org.Directory, header mail.Header, hashes dkim.BodyHashes, now time.Time) ([]mail.Field, *mail.Refusal) {
 	start := time.Now()
 	fields, refusal := in.signer.Sign(ctx, w, dir, header, hashes, now)
@@ -285,7 +290,8 @@ func (in *intake) keep(ctx context.Context, s custody.Submission, fact *ledger.F
 
 // authenticate is smtpd.Server's Authenticate.
 func (in *intake) authenticate(ctx context.Context, s *smtpd.Session, username, password string) *mail.Refusal {
-	refusal := in.passwords.check(ctx, in.directory.Load(), username, password, s.Peer.Addr(), time.Now())
+	l := login{username: username, password: password, peer: s.Peer.Addr(), shared: in.isProvider(s.Peer.Addr())}
+	refusal := in.passwords.check(ctx, in.directory.Load(), l, time.Now())
 	if refusal != nil {
 		in.recorder.refused(sessionFact(s, time.Now()), refusal)
 	}

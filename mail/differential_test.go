@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"io"
 	netmail "net/mail"
+	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"unicode"
 
 	"pgregory.net/rapid"
 )
@@ -213,17 +216,12 @@ func fold(t *rapid.T, value string) string {
 	return b.String()
 }
 
-// TestParsersDisagree lists the kinds of values about which the three differ, and
-// what was decided. The columns of the others are what they said when this was
-// written; a change in them is worth a look.
-func TestParsersDisagree(t *testing.T) {
-	needPython(t)
+// disagreements lists the kinds of values about which the three differ, and what
+// was decided. The columns of the others are what they said when this was written;
+// a change in them is worth a look. docs/from-field.md shows the list to people.
+var disagreements = func() []disagreement {
 	const a, refused = "a@b.example", "refused"
-	for _, tt := range []struct {
-		value                 string
-		netmail, python, ours string
-		decision              string
-	}{
+	return []disagreement{
 		{`(a) "b" <a@b.example> (e)`, refused, a, a, "comments beside the address are RFC 5322, and hide nothing: taken"},
 		{"J. R. <a@b.example> (x)", a, a, a, "dots in a name are obsolete syntax that real mail is full of: taken"},
 
@@ -254,7 +252,18 @@ func TestParsersDisagree(t *testing.T) {
 		{"Gr\xfc\xdfe <a@b.example>", refused, a, refused, "8 bits need SMTPUTF8"},
 		{"Grüße <a@b.example>", a, a, refused, "so does UTF-8"},
 		{"A\x01 <a@b.example>", refused, a, refused, "control characters are shown by nobody"},
-	} {
+	}
+}()
+
+type disagreement struct {
+	value                 string
+	netmail, python, ours string
+	decision              string
+}
+
+func TestParsersDisagree(t *testing.T) {
+	needPython(t)
+	for _, tt := range disagreements {
 		if got := byNetMail(tt.value); got != tt.netmail {
 			t.Logf("%q is %s for net/mail, was %s (%s)", tt.value, got, tt.netmail, tt.decision)
 		}
@@ -264,5 +273,43 @@ func TestParsersDisagree(t *testing.T) {
 		if got := byUs(tt.value); got != tt.ours {
 			t.Errorf("%q is %s here, decided was %s: %s", tt.value, got, tt.ours, tt.decision)
 		}
+	}
+}
+
+// The manual shows the list as it is decided here; -update writes it anew.
+func TestTheManualShowsWhereParsersDisagree(t *testing.T) {
+	const page, begin = "../docs/from-field.md", "| From field | Go net/mail | Python email | here | why |\n|---|---|---|---|---|\n"
+	code := func(s string) string {
+		if s == "refused" {
+			return s
+		}
+		if quoted := strconv.Quote(s); !isASCII(s) || strings.ContainsFunc(s, unicode.IsControl) {
+			s = strings.Trim(quoted, `"`)
+		}
+		return "`" + s + "`"
+	}
+	table := begin
+	for _, d := range disagreements {
+		table += fmt.Sprintf("| %s | %s | %s | %s | %s |\n", code(d.value), code(d.netmail), code(d.python), code(d.ours), d.decision)
+	}
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, found := strings.Cut(string(text), begin)
+	if !found {
+		t.Fatalf("%s has no table that begins with %q", page, begin)
+	}
+	_, after, _ := strings.Cut(rest, "\n\n")
+	want := before + table
+	if after != "" {
+		want += "\n" + after
+	}
+	if *update {
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if want != string(text) {
+		t.Errorf("%s shows another list than the one decided; -update writes it anew", page)
 	}
 }

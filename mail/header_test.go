@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 func TestHeadersKeepEveryByte(t *testing.T) {
@@ -173,4 +175,43 @@ func BenchmarkReadOriginators(b *testing.B) {
 			b.Fatal(refusal)
 		}
 	}
+}
+
+// Every field means the same however it is folded (RFC 5322 section 2.2.3): only
+// the line ends go.
+func TestEveryFoldingIsTheSameValue(t *testing.T) {
+	word := rapid.SampledFrom([]string{"a", "b;", "c=d", "\"q", "r\"", "(x", "y)", "<a@b.example>", "11111111-1111-4111-8111-111111111111", "anx1_3abigakvquj4hqwgnv7k4x7gvhi", "[10.0.0.1]", "\xfc", ":"})
+	blank := rapid.SampledFrom([]string{" ", "\t", "  ", " \t"})
+	rapid.Check(t, func(t *rapid.T) {
+		value := ""
+		for range rapid.IntRange(1, 8).Draw(t, "words") {
+			value += blank.Draw(t, "blank") + word.Draw(t, "word")
+		}
+		name := rapid.SampledFrom([]string{"Subject", "X-OriginatorOrg", "received", "CONTENT-TYPE"}).Draw(t, "name")
+		read := func(value string) Field {
+			h, err := ParseHeader([]byte("Before: x\r\n"+name+":"+value+"\r\nAfter: x\r\n\r\n"), HeaderLimits{})
+			if err != nil || len(h.Fields) != 3 {
+				t.Fatalf("%q: %d fields, %v", value, len(h.Fields), err)
+			}
+			return h.Fields[1]
+		}
+		plain, folded := read(value), read(foldedBeforeWords(t, value))
+		if plain.Value() != folded.Value() || plain.Name() != folded.Name() || !folded.Is(name) {
+			t.Fatalf("%q is %q; folded %q", value, plain.Value(), folded.Value())
+		}
+	})
+}
+
+// foldedBeforeWords breaks lines before some of the blanks that a word follows: no
+// line is white space alone.
+func foldedBeforeWords(t *rapid.T, value string) string {
+	var b strings.Builder
+	for i := range len(value) {
+		isBlank := value[i] == ' ' || value[i] == '\t'
+		if isBlank && value[i+1] != ' ' && value[i+1] != '\t' && rapid.Bool().Draw(t, "fold") {
+			b.WriteString("\r\n")
+		}
+		b.WriteByte(value[i])
+	}
+	return b.String()
 }

@@ -2,6 +2,7 @@ package org
 
 import (
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"net"
 	"net/netip"
@@ -11,82 +12,41 @@ import (
 	"time"
 
 	"anechoic/mail"
-	"anechoic/org/document"
 )
-
-// builder makes one Directory and collects what is wrong on the way.
-type builder struct {
-	reg      *Registry
-	dir      *Directory
-	now      time.Time
-	problems []Problem
-	findings []Finding
-	shared   []netip.Prefix     // every provider's addresses, those of its doubtful pool too
-	claims   []claimedPrefix    // of kind address, and hybrid servers
-	folded   map[string]*Source // user names in lower case
-}
 
 // Build checks a registry whole and makes a Directory of it: all problems of the
 // registry are listed, and with one of them there is no Directory. egress is the
 // addresses this relay itself sends from. Findings are what loads but is a risk.
 func Build(reg Registry, providers Providers, egress []netip.Addr, generation uint64, now time.Time) (*Directory, []Problem, []Finding) {
+	return buildInParts(reg, providers, egress, generation, now, partSize)
+}
+
+func buildInParts(reg Registry, providers Providers, egress []netip.Addr, generation uint64, now time.Time, partSize int) (*Directory, []Problem, []Finding) {
 	if reg.text.Broken() || reg.text == nil && len(reg.faults) > 0 {
 		return nil, reg.faults, nil
 	}
-	b := newBuilder(&reg, providers, egress, generation, now)
-	for i := range reg.Organisations {
-		b.organisation(i)
+	c := making{reg: &reg, now: now}
+	c.shared = slices.Concat(providers.Microsoft365.Ranges, providers.Microsoft365.Exclude, providers.Google.Ranges, providers.Google.Exclude)
+	c.dir = newDirectory(providers, egress, generation)
+	if len(reg.faults) == 0 {
+		if dir, problems, findings := c.run(partSize); len(problems) == 0 {
+			return dir, nil, findings
+		}
 	}
-	for i := range reg.Organisations { // what follows asks whose a domain is
-		b.sources(i)
-		b.inbounds(i)
+	c.dir, c.places = newDirectory(providers, egress, generation), true
+	dir, problems, findings := c.run(partSize)
+	if problems = c.placed(problems); len(problems) > 0 {
+		return nil, problems, findings
 	}
-	for i := range reg.Organisations { // what follows asks where mail is delivered
-		b.returns(i)
-	}
-	b.addressConflicts()
-	slices.SortFunc(b.dir.organisations, func(x, y *Organisation) int { return strings.Compare(string(x.ID), string(y.ID)) })
-	if problems := b.placed(); len(problems) > 0 {
-		return nil, problems, b.findings
-	}
-	return b.dir, nil, b.findings
+	return dir, nil, findings
 }
 
-func newBuilder(reg *Registry, providers Providers, egress []netip.Addr, generation uint64, now time.Time) *builder {
-	b := &builder{reg: reg, now: now, folded: make(map[string]*Source)}
-	b.shared = slices.Concat(providers.Microsoft365.Ranges, providers.Microsoft365.Exclude, providers.Google.Ranges, providers.Google.Exclude)
-	b.dir = &Directory{
-		generation:    generation,
-		providers:     providers,
-		byID:          make(map[ID]*Organisation, len(reg.Organisations)),
-		domains:       make(map[mail.Domain]*Domain, len(reg.Organisations)),
-		sources:       make(map[sourceName]*Source, len(reg.Organisations)),
-		tenants:       make(map[string]*Source),
-		originators:   make(map[mail.Domain]*Source),
-		providerNames: make(map[mail.Domain]*Source),
-		usernames:     make(map[string]*Source),
-		clientKeys:    make(map[[32]byte]*Source),
-		secrets:       make(map[[32]byte]*Source),
-		identities:    make(map[identity]*Source),
-		inbound:       make(map[mail.Domain]*Inbound),
-		secretHeaders: make(map[string]struct{}),
-		returnPaths:   make(map[mail.Domain]*Organisation),
-	}
+func newDirectory(providers Providers, egress []netip.Addr, generation uint64) *Directory {
+	d := &Directory{generation: generation, providers: providers, domains: domainIndex{seed: maphash.MakeSeed()}}
 	for _, a := range egress {
-		b.dir.egress = append(b.dir.egress, a.Unmap())
+		d.egress = append(d.egress, a.Unmap())
 	}
-	return b
-}
-
-// placed gives all problems, those of the registry's form too, in file order.
-func (b *builder) placed() []Problem {
-	problems := b.problems
-	if b.reg.text != nil {
-		problems = b.reg.text.Place(problems)
-	}
-	problems = slices.Concat(b.reg.faults, problems)
-	document.Sort(problems)
-	return problems
+	return d
 }
 
 // refuse notes a problem; what to do about it is the hint.
@@ -102,7 +62,22 @@ func (b *builder) second(where, first, format string, args ...any) {
 // unread says that something stands there, of a type it should not have.
 func (b *builder) unread(where string) bool { return b.reg.text.Unread(where) }
 
-// below is the path of the i-th element of a list.
+// below is the path of the i-th element of a list, if places are told.
+func (b *builder) below(list string, i int) string {
+	if !b.places {
+		return ""
+	}
+	return below(list, i)
+}
+
+// path is where an entry stands, if places are told.
+func (b *builder) path(e entry, list string) string {
+	if !b.places {
+		return ""
+	}
+	return e.path(list)
+}
+
 func below(list string, i int) string { return list + "[" + strconv.Itoa(i) + "]" }
 
 // entry says where in the registry something stood: which organisation, and
@@ -118,16 +93,10 @@ func (d *Domain) where() string  { return d.entry.path("domain") }
 func (i *Inbound) where() string { return i.entry.path("inbound") }
 
 // organisation checks one organisation and its domains.
-func (b *builder) organisation(i int) {
-	e, where := &b.reg.Organisations[i], below("organisation", i)
+func (b *builder) organisation(i int) *Organisation {
+	e, where := &b.reg.Organisations[i], b.below("organisation", i)
 	o := &Organisation{ID: ID(e.ID), Name: e.Name, Egress: e.Egress}
 	b.checkID(where+".id", e.ID)
-	if first, ok := b.dir.byID[o.ID]; ok {
-		b.second(where+".id", below("organisation", slices.Index(b.dir.organisations, first)), "organisation %q is there already", e.ID)
-	} else {
-		b.dir.byID[o.ID] = o
-	}
-	b.dir.organisations = append(b.dir.organisations, o)
 	if e.SecurityContact != "" {
 		contact, err := mail.ParseAddress(e.SecurityContact)
 		if err != nil {
@@ -135,9 +104,17 @@ func (b *builder) organisation(i int) {
 		}
 		o.SecurityContact = contact
 	}
+	domains, keys := make([]Domain, len(e.Domains)), 0
+	o.Domains = make([]*Domain, 0, len(e.Domains))
 	for j := range e.Domains {
-		b.domain(o, i, j)
+		keys += len(e.Domains[j].DKIM)
 	}
+	room := make([]Key, 0, keys)
+	for j := range e.Domains {
+		domains[j] = Domain{Organisation: o.ID, entry: entry{i, j}}
+		room = b.domain(o, &domains[j], &e.Domains[j], room)
+	}
+	return o
 }
 
 // checkID holds an id to what file names, header fields and URLs can bear.
@@ -154,25 +131,24 @@ func (b *builder) checkID(where, id string) {
 
 const maxID = 63
 
-// domain checks one domain and its keys.
-func (b *builder) domain(o *Organisation, i, j int) {
-	e := &b.reg.Organisations[i].Domains[j]
-	d := &Domain{Organisation: o.ID, Subdomains: e.Subdomains, entry: entry{i, j}}
-	where := d.where()
+// domain checks one domain and its keys, which go into room; it gives what is left
+// of that.
+func (b *builder) domain(o *Organisation, d *Domain, e *DomainEntry, room []Key) []Key {
+	d.Subdomains = e.Subdomains
+	where := b.path(d.entry, "domain")
 	for k := range e.DKIM {
-		b.key(d, below(where+".dkim", k), &e.DKIM[k])
+		room = append(room, b.key(room, b.below(where+".dkim", k), &e.DKIM[k]))
 	}
-	name, ok := b.ownName(where+".name", e.Name)
-	if !ok {
-		return
+	if n := len(e.DKIM); n > 0 {
+		d.Keys, room = room[:n:n], room[n:]
 	}
-	if first, taken := b.dir.domains[name]; taken {
-		b.second(where+".name", first.where()+".name", "domain %s is organisation %s's already", name, first.Organisation)
-		return
+	if name, ok := b.ownName(where+".name", e.Name); ok {
+		d.Name = name
+		o.Domains = append(o.Domains, d)
+		shard := b.dir.domains.shard(name)
+		b.domains[shard] = append(b.domains[shard], d)
 	}
-	d.Name = name
-	b.dir.domains[name] = d
-	o.Domains = append(o.Domains, d)
+	return room
 }
 
 // ownName reads a domain that an organisation can own and prove.
@@ -210,16 +186,17 @@ var providerSuffixes = []string{"onmicrosoft.com", "onmicrosoft.us", "onmicrosof
 
 func isProviderName(name mail.Domain) bool {
 	return slices.ContainsFunc(providerSuffixes, func(suffix string) bool {
-		return name.String() == suffix || strings.HasSuffix(name.String(), "."+suffix)
+		above, ok := strings.CutSuffix(name.String(), suffix)
+		return ok && (above == "" || above[len(above)-1] == '.')
 	})
 }
 
-// key checks one signing key of a domain.
-func (b *builder) key(d *Domain, where string, e *KeyEntry) {
+// key checks one signing key of a domain, beside those before it.
+func (b *builder) key(before []Key, where string, e *KeyEntry) Key {
 	if !ValidSelector(e.Selector) {
 		b.refuse(where+".selector", "lower-case letters, digits and -, for example an1", "%q is no selector", e.Selector)
 	}
-	if slices.ContainsFunc(d.Keys, func(k Key) bool { return k.Selector == e.Selector }) {
+	if slices.ContainsFunc(before, func(k Key) bool { return k.Selector == e.Selector }) {
 		b.refuse(where+".selector", "each key needs a selector of its own", "selector %q is used twice for this domain", e.Selector)
 	}
 	if a := Algorithm(e.Algorithm); a != RSA2048 && a != Ed25519 {
@@ -229,7 +206,7 @@ func (b *builder) key(d *Domain, where string, e *KeyEntry) {
 	if file != "" && file[0] != '/' {
 		b.refuse(where+".key_file", "write the whole path", "%q is relative, and there is no file it is relative to", e.KeyFile)
 	}
-	d.Keys = append(d.Keys, Key{Selector: e.Selector, Algorithm: Algorithm(e.Algorithm), File: file})
+	return Key{Selector: e.Selector, Algorithm: Algorithm(e.Algorithm), File: file}
 }
 
 // ValidSelector takes one or more labels (RFC 6376 section 3.1) in lower case.
@@ -245,30 +222,22 @@ const maxSelector = 63
 func (b *builder) inbounds(i int) {
 	e, o := &b.reg.Organisations[i], b.dir.organisations[i]
 	for j := range e.Inbound {
-		in := b.inboundRoute(o, i, j)
-		o.Inbound = append(o.Inbound, in)
-		for k, name := range in.Domains {
-			at := below(in.where()+".domains", k)
-			if first, taken := b.dir.inbound[name]; taken {
-				b.second(at, first.where()+".domains", "mail for %s goes somewhere already", name)
-			} else {
-				b.dir.inbound[name] = in
-			}
-		}
+		o.Inbound = append(o.Inbound, b.inboundRoute(o, i, j))
 	}
 }
 
 func (b *builder) inboundRoute(o *Organisation, i, j int) *Inbound {
 	e := &b.reg.Organisations[i].Inbound[j]
 	in := &Inbound{Organisation: o.ID, DeliverTo: e.DeliverTo, DMARC: e.DMARC, entry: entry{i, j}}
-	where := in.where()
+	where := b.path(in.entry, "inbound")
 	if len(e.Domains) == 0 {
 		b.refuse(where+".domains", "list the organisation's domains that receive mail here", "no domains")
 	}
 	for k, s := range e.Domains {
-		at := below(where+".domains", k)
+		at := b.below(where+".domains", k)
 		if name, ok := b.domainName(at, s); ok && b.owns(o, at, name) {
 			in.Domains = append(in.Domains, name)
+			b.claims.inbound = append(b.claims.inbound, claim[mail.Domain, *Inbound]{name, in, b.below(where+".domains", len(in.Domains)-1)})
 		}
 	}
 	if err := checkHostPort(e.DeliverTo); err != nil {
@@ -335,29 +304,6 @@ func checkHostPort(s string) error {
 		return fmt.Errorf("%q has no host name or address", s)
 	}
 	return nil
-}
-
-// addressConflicts finds addresses that two sources claim.
-func (b *builder) addressConflicts() {
-	for _, pair := range findConflicts(b.claims) {
-		first, then := pair[0], pair[1]
-		if after(first.source.entry, then.source.entry) {
-			first, then = then, first
-		}
-		b.second(then.where, first.where, "%s overlaps %s of source %s of organisation %s", then.prefix, first.prefix, first.source.ID, first.source.Organisation)
-	}
-	for _, c := range b.claims {
-		if c.source.Kind == Address {
-			b.dir.addresses.add(c.prefix, c.source)
-		}
-	}
-	// The lengths most in use come first; order does not matter to the result.
-	slices.Sort(b.dir.addresses.v4)
-	slices.Sort(b.dir.addresses.v6)
-}
-
-func after(a, b entry) bool {
-	return a.organisation > b.organisation || a.organisation == b.organisation && a.at > b.at
 }
 
 // SecretHeaders gives the names of all organisations' secret headers, in lower

@@ -20,7 +20,7 @@ type Directory struct {
 
 	organisations []*Organisation // by ID
 	byID          map[ID]*Organisation
-	domains       map[mail.Domain]*Domain
+	domains       domainIndex
 	sources       map[sourceName]*Source
 	tenants       map[string]*Source
 	originators   map[mail.Domain]*Source
@@ -80,11 +80,11 @@ func (d *Directory) Organisation(id ID) (*Organisation, bool) {
 // nearest registered name above it if that one has subdomains = true. A name of
 // its own entry belongs to that entry alone. Whether DNS agrees is Proofs'.
 func (d *Directory) Owner(name mail.Domain) (*Domain, bool) {
-	if found, ok := d.domains[name]; ok {
+	if found, ok := d.domains.get(name); ok {
 		return found, true
 	}
 	for above := name.Parent(); !above.IsZero(); above = above.Parent() {
-		if found, ok := d.domains[above]; ok {
+		if found, ok := d.domains.get(above); ok {
 			if !found.Subdomains {
 				return nil, false
 			}

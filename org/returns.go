@@ -13,10 +13,10 @@ const (
 	maxSuppressionDays = 10 * 365
 )
 
-// returns checks where an organisation's reports come back to, and its suppression
-// list.
+// returns checks an organisation's suppression list, and where its reports come
+// back to, as far as that is its own affair.
 func (b *builder) returns(i int) {
-	e, o, where := &b.reg.Organisations[i], b.dir.organisations[i], below("organisation", i)
+	e, o, where := &b.reg.Organisations[i], b.dir.organisations[i], b.below("organisation", i)
 	if e.ReturnPath != "" {
 		b.returnPath(o, where+".return_path", e.ReturnPath)
 	}
@@ -26,8 +26,8 @@ func (b *builder) returns(i int) {
 }
 
 // returnPath takes a name below one of the organisation's own domains that is
-// proven with it, and that nothing else is delivered to: addresses there are made
-// by the relay, so that SPF of the name aligns with From (RFC 9989 section 4.4).
+// proven with it: addresses there are made by the relay, so that SPF of the name
+// aligns with From (RFC 9989 section 4.4).
 func (b *builder) returnPath(o *Organisation, where, text string) {
 	name, ok := b.domainName(where, text)
 	if !ok || !b.owns(o, where, name) {
@@ -37,16 +37,24 @@ func (b *builder) returnPath(o *Organisation, where, text string) {
 		b.refuse(where, "write a name below it, as bounces."+name.String()+": the relay takes all mail for that name", "%s is no sub-domain of a domain of organisation %s", name, o.ID)
 		return
 	}
-	if in, taken := b.dir.inbound[name]; taken {
-		b.second(where, in.where()+".domains", "mail for %s goes to the organisation's own server", name)
-		return
-	}
-	if first, taken := b.dir.returnPaths[name]; taken {
-		b.second(where, below("organisation", slices.Index(b.dir.organisations, first))+".return_path", "%s is the return path of organisation %s already", name, first.ID)
-		return
-	}
 	o.ReturnPath = name
-	b.dir.returnPaths[name] = o
+	b.claims.returnPaths = append(b.claims.returnPaths, claim[mail.Domain, *Organisation]{name, o, where})
+}
+
+// indexReturnPaths lets nothing else be delivered to a return path. It asks the
+// look-up of inbound domains.
+func (c *making) indexReturnPaths(parts []*builder) *builder {
+	b := &builder{making: c}
+	b.dir.returnPaths = indexed(b, parts, func(c *claims) []claim[mail.Domain, *Organisation] { return c.returnPaths },
+		func(c claim[mail.Domain, *Organisation], first *Organisation) {
+			b.second(c.where, below("organisation", slices.Index(b.dir.organisations, first))+".return_path", "%s is the return path of organisation %s already", c.key, first.ID)
+		})
+	for _, claim := range collect(parts, func(p *builder) []claim[mail.Domain, *Organisation] { return p.claims.returnPaths }) {
+		if in, taken := b.dir.inbound[claim.key]; taken {
+			b.second(claim.where, in.where()+".domains", "mail for %s goes to the organisation's own server", claim.key)
+		}
+	}
+	return b
 }
 
 // nearestAbove is a registered domain of the organisation that a name lies below.

@@ -32,18 +32,14 @@ func ReservedTenant(guid string) bool { return slices.Contains(reservedTenants, 
 // sources checks an organisation's sources.
 func (b *builder) sources(i int) {
 	o := b.dir.organisations[i]
-	for j := range b.reg.Organisations[i].Sources {
-		e := &b.reg.Organisations[i].Sources[j]
-		s := &Source{Organisation: o.ID, ID: e.ID, Kind: Kind(e.Kind), directory: b.dir, entry: entry{i, j}}
-		where := s.where()
+	sources := make([]Source, len(b.reg.Organisations[i].Sources))
+	o.Sources = make([]*Source, len(sources))
+	for j := range sources {
+		e, s := &b.reg.Organisations[i].Sources[j], &sources[j]
+		*s = Source{Organisation: o.ID, ID: e.ID, Kind: Kind(e.Kind), directory: b.dir, entry: entry{i, j}}
+		where := b.path(s.entry, "source")
 		b.checkID(where+".id", e.ID)
-		name := sourceName{o.ID, e.ID}
-		if first, taken := b.dir.sources[name]; taken {
-			b.second(where+".id", first.where()+".id", "source %q of organisation %s is there already", e.ID, o.ID)
-		} else {
-			b.dir.sources[name] = s
-		}
-		o.Sources = append(o.Sources, s)
+		o.Sources[j] = s
 		b.source(o, s, where, e)
 	}
 }
@@ -188,17 +184,14 @@ func (b *builder) tenants(s *Source, where string, list []string) {
 		b.refuse(where, "list the tenant's GUID (Entra admin centre, Overview, Tenant ID)", "no tenant ids")
 	}
 	for i, written := range list {
-		at, guid := below(where, i), strings.ToLower(written)
-		first, taken := b.dir.tenants[guid]
+		at, guid := b.below(where, i), strings.ToLower(written)
 		switch {
 		case !isGUID(guid):
 			b.refuse(at, "a GUID such as 11111111-1111-4111-8111-111111111111; there is no way to write \"any tenant\"", "%q is no tenant id", written)
 		case ReservedTenant(guid):
 			b.refuse(at, "find the organisation's own tenant id", "tenant %s is shared by everybody and proves nothing", guid)
-		case taken:
-			b.second(at, first.where()+".tenant_ids", "tenant %s is source %s of organisation %s already", guid, first.ID, first.Organisation)
 		default:
-			b.dir.tenants[guid] = s
+			b.claims.tenants = append(b.claims.tenants, claim[string, *Source]{guid, s, at})
 			s.TenantIDs = append(s.TenantIDs, guid)
 		}
 	}
@@ -224,16 +217,12 @@ func (b *builder) originators(o *Organisation, s *Source, where string, list []s
 		b.refuse(where, "list the tenant's accepted domains that X-OriginatorOrg may name", "no originator organisations")
 	}
 	for i, written := range list {
-		at := below(where, i)
+		at := b.below(where, i)
 		name, ok := b.domainName(at, written)
 		if !ok || !b.claimable(o, at, name) {
 			continue
 		}
-		if first, taken := b.dir.originators[name]; taken && first.Organisation != o.ID {
-			b.second(at, first.where()+".originator_orgs", "originator organisation %s is source %s of organisation %s already", name, first.ID, first.Organisation)
-			continue
-		}
-		b.dir.originators[name] = s
+		b.claims.originators = append(b.claims.originators, claim[mail.Domain, *Source]{name, s, at})
 		s.OriginatorOrgs = append(s.OriginatorOrgs, name)
 	}
 }
@@ -256,21 +245,17 @@ func (b *builder) claimable(o *Organisation, where string, name mail.Domain) boo
 
 func (b *builder) providerDomains(o *Organisation, s *Source, where string, list []string) {
 	for i, written := range list {
-		at := below(where, i)
+		at := b.below(where, i)
 		name, ok := b.domainName(at, written)
 		if !ok || !b.claimable(o, at, name) {
 			continue
 		}
-		first, taken := b.dir.providerNames[name]
-		switch {
-		case !isProviderName(name):
+		if !isProviderName(name) {
 			b.refuse(at, "<tenant>.onmicrosoft.com; own domains are registered as [[organisation.domain]]", "%s is not a name of the provider's", name)
-		case taken:
-			b.second(at, first.where()+".provider_domains", "%s is source %s of organisation %s already", name, first.ID, first.Organisation)
-		default:
-			b.dir.providerNames[name] = s
-			s.ProviderDomains = append(s.ProviderDomains, name)
+			continue
 		}
+		b.claims.providerNames = append(b.claims.providerNames, claim[mail.Domain, *Source]{name, s, at})
+		s.ProviderDomains = append(s.ProviderDomains, name)
 	}
 }
 
@@ -283,7 +268,7 @@ func (b *builder) google(o *Organisation, s *Source, where string, e *SourceEntr
 		b.refuse(where+".dkim", `write dkim = [ { domain = "acme.example", selectors = ["google"] } ]`, "a google source needs the domains and selectors it signs with")
 	}
 	for i := range e.DKIM {
-		b.identity(o, s, below(where+".dkim", i), &e.DKIM[i])
+		b.identity(o, s, b.below(where+".dkim", i), &e.DKIM[i])
 	}
 	if len(b.dir.providers.Google.Ranges) == 0 {
 		b.find(s, time.Time{}, "providers.google has no ranges: none of its mail can be proven")
@@ -302,17 +287,14 @@ func (b *builder) identity(o *Organisation, s *Source, where string, e *Identity
 	}
 	listed := DKIMIdentity{Domain: name}
 	for i, selector := range e.Selectors {
-		at, id := below(where+".selectors", i), identity{name, selector}
-		first, taken := b.dir.identities[id]
+		at, id := b.below(where+".selectors", i), identity{name, selector}
 		switch {
 		case !ValidSelector(selector):
 			b.refuse(at, "as it stands in s= of the provider's signatures", "%q is no selector", selector)
 		case b.isOurs(id):
 			b.refuse(at, "list the provider's selectors only", "selector %q of %s is a key of this relay's", selector, name)
-		case taken:
-			b.second(at, first.where()+".dkim", "selector %q of %s is source %s of organisation %s already", selector, name, first.ID, first.Organisation)
 		default:
-			b.dir.identities[id] = s
+			b.claims.identities = append(b.claims.identities, claim[identity, *Source]{id, s, at})
 			listed.Selectors = append(listed.Selectors, selector)
 		}
 	}
@@ -320,7 +302,7 @@ func (b *builder) identity(o *Organisation, s *Source, where string, e *Identity
 }
 
 func (b *builder) isOurs(id identity) bool {
-	d, ok := b.dir.domains[id.domain]
+	d, ok := b.dir.domains.get(id.domain)
 	return ok && slices.ContainsFunc(d.Keys, func(k Key) bool { return k.Selector == id.selector })
 }
 
@@ -351,12 +333,8 @@ func (b *builder) username(s *Source, where, name string) {
 		b.refuse(where, "for example billing@acme", "the user name has %d characters", len(name))
 		return
 	}
-	if first, taken := b.folded[strings.ToLower(name)]; taken {
-		b.second(where, first.where()+".username", "user name %q is source %s of organisation %s already", name, first.ID, first.Organisation)
-		return
-	}
 	s.Username = name
-	b.folded[strings.ToLower(name)], b.dir.usernames[name] = s, s
+	b.claims.usernames = append(b.claims.usernames, claim[string, *Source]{name, s, where})
 }
 
 // certificate checks the keys of TLS clients.
@@ -365,17 +343,11 @@ func (b *builder) certificate(s *Source, where string, e *SourceEntry) {
 		b.refuse(where+".spki_sha256", "the SHA-256 of the certificate's DER SubjectPublicKeyInfo", "no keys")
 	}
 	for i, h := range e.SPKI {
-		at := below(where+".spki_sha256", i)
-		hash, ok := b.fingerprint(at, h)
-		if !ok {
-			continue
+		at := b.below(where+".spki_sha256", i)
+		if hash, ok := b.fingerprint(at, h); ok {
+			b.claims.clientKeys = append(b.claims.clientKeys, claim[[32]byte, *Source]{hash, s, at})
+			s.SPKI = append(s.SPKI, hash)
 		}
-		if first, taken := b.dir.clientKeys[hash]; taken {
-			b.second(at, first.where()+".spki_sha256", "this key is source %s of organisation %s already", first.ID, first.Organisation)
-			continue
-		}
-		b.dir.clientKeys[hash] = s
-		s.SPKI = append(s.SPKI, hash)
 	}
 }
 
@@ -392,7 +364,7 @@ func (b *builder) address(s *Source, where string, e *SourceEntry) {
 func (b *builder) servers(s *Source, where string, list []string, bits4, bits6 int) []netip.Prefix {
 	return b.prefixes(where, list, bits4, bits6, func(at string, p netip.Prefix) {
 		if b.notOurs(at, p) {
-			b.claims = append(b.claims, claimedPrefix{p, s, at})
+			b.claims.addresses = append(b.claims.addresses, claimedPrefix{p, s, at})
 		}
 	})
 }
@@ -408,10 +380,10 @@ func (b *builder) prefixes(where string, list []string, bits4, bits6 int, check 
 	for i, s := range list {
 		p, err := parsePrefix(s, bits4, bits6)
 		if err != nil {
-			b.refuse(below(where, i), "there is no way to write \"any address\": list the organisation's own", "%v", err)
+			b.refuse(b.below(where, i), "there is no way to write \"any address\": list the organisation's own", "%v", err)
 			continue
 		}
-		check(below(where, i), p)
+		check(b.below(where, i), p)
 		prefixes = append(prefixes, p)
 	}
 	return prefixes
@@ -452,19 +424,12 @@ func (b *builder) secretHeader(s *Source, where string, e *SecretHeaderEntry) {
 	}
 	s.Secret = &SecretHeader{Name: e.Name}
 	for i, h := range e.SHA256 {
-		at := below(where+".sha256", i)
-		hash, ok := b.fingerprint(at, h)
-		if !ok {
-			continue
+		at := b.below(where+".sha256", i)
+		if hash, ok := b.fingerprint(at, h); ok {
+			b.claims.secrets = append(b.claims.secrets, claim[[32]byte, *Source]{hash, s, at})
+			s.Secret.SHA256 = append(s.Secret.SHA256, hash)
 		}
-		if first, taken := b.dir.secrets[hash]; taken {
-			b.second(at, first.where()+".secret_header", "this secret is source %s of organisation %s's already", first.ID, first.Organisation)
-			continue
-		}
-		b.dir.secrets[hash] = s
-		s.Secret.SHA256 = append(s.Secret.SHA256, hash)
 	}
-	b.dir.secretHeaders[strings.ToLower(e.Name)] = struct{}{}
 }
 
 // knownHeaders are fields that mail systems write or read; a secret under such a
@@ -505,7 +470,7 @@ func badSecretName(name string) string {
 // fingerprints reads a list of SHA-256 values; wrong ones are told and left out.
 func (b *builder) fingerprints(where string, list []string) (hashes [][32]byte) {
 	for i, s := range list {
-		if h, ok := b.fingerprint(below(where, i), s); ok {
+		if h, ok := b.fingerprint(b.below(where, i), s); ok {
 			hashes = append(hashes, h)
 		}
 	}
@@ -530,7 +495,7 @@ func (b *builder) from(o *Organisation, s *Source, where string, e *SourceEntry)
 		return
 	}
 	for i, written := range e.From {
-		at := below(where+".from", i)
+		at := b.below(where+".from", i)
 		p, why := parsePattern(written)
 		if why != "" {
 			b.refuse(at, "local@domain or *@domain, nothing else", "%q %s", written, why)

@@ -62,7 +62,7 @@ func (f FileFault) String() string { return document.Problem(f).String() }
 func FileFaults(problems []document.Problem) []FileFault {
 	faults := make([]FileFault, len(problems))
 	for i, p := range problems {
-		faults[i] = FileFault(p)
+		faults[i] = FileFault(p.Discreet())
 	}
 	return faults
 }

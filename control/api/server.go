@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"time"
 
 	"anechoic/control/metrics"
@@ -109,7 +110,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			if fault := recover(); fault != nil && fault != http.ErrAbortHandler {
-				s.Log.Error("a request to the control socket ended in a fault", "path", r.URL.Path, "fault", fault)
+				s.Log.Error("a request to the control socket ended in a fault", "path", r.URL.Path, "fault", mail.PanicText(fault), "stack", string(debug.Stack()))
 				write(w, problem(http.StatusInternalServerError, CodeInternal, "a fault in this server", "the server's log has the cause").because(mail.ReasonInternal))
 			}
 		}()

@@ -27,6 +27,7 @@ const (
 	minExpire, maxExpire   = time.Minute, 30 * 24 * time.Hour
 	maxFields, maxDepth    = 100_000, 1000
 	maxCount               = 1_000_000
+	minAuthFailures        = 10 // as many as one user has: fewer would shut out networks for one user
 )
 
 // notYet is the hint for settings whose part of the program is not written yet.
@@ -50,6 +51,7 @@ func (c *checker) config(f *file) Config {
 		Registry:   c.path(f.Registry),
 		Storage:    Storage{Reserve: c.size("storage.reserve", f.Storage.Reserve, minReserve, maxReserve)},
 		SMTP:       c.smtp(&f.SMTP),
+		Limits:     c.limits(&f.Limits),
 		DNS:        c.dns(&f.DNS),
 		Delivery:   c.delivery(&f.Delivery),
 		TLSReports: c.tlsReports(&f.TLSReports, f.Hostname),
@@ -120,6 +122,14 @@ func (c *checker) certificate(t *smtpTable) {
 	}
 	if _, err := tls.LoadX509KeyPair(c.path(t.TLSCert), c.path(t.TLSKey)); err != nil {
 		c.refuse("smtp.tls_cert", "PEM files of a certificate chain and its key, relative to this file", "the TLS certificate cannot be used: %v", err)
+	}
+}
+
+func (c *checker) limits(t *limitsTable) Limits {
+	return Limits{
+		RefusedPerClaim:     c.number("limits.refused_per_claim", t.RefusedPerClaim, 0, maxCount),
+		ReportsPerHour:      c.number("limits.reports_per_hour", t.ReportsPerHour, 0, maxCount),
+		AuthFailuresPerPeer: c.number("limits.auth_failures_per_peer", t.AuthFailuresPerPeer, minAuthFailures, maxCount),
 	}
 }
 

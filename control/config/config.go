@@ -32,6 +32,7 @@ type Config struct {
 
 	Storage    Storage
 	SMTP       SMTP
+	Limits     Limits
 	DNS        DNS
 	Providers  Providers
 	Delivery   Delivery
@@ -75,6 +76,14 @@ const (
 	CertificatesNone    = "none"
 	CertificatesRequest = "request"
 )
+
+// Limits is what this node puts off, beside the budgets of sources. Zero of the
+// first two is no limit.
+type Limits struct {
+	RefusedPerClaim     int // refused messages in ten minutes, of one tenant or network of a provider and one claimed organisation
+	ReportsPerHour      int // messages with the null sender, of one source
+	AuthFailuresPerPeer int // wrong passwords in a quarter of an hour, of one IPv4 address or one IPv6 /64
+}
 
 // DNS is who is asked.
 type DNS struct {

@@ -10,6 +10,7 @@ type file struct {
 
 	Storage    storageTable    `toml:"storage"`
 	SMTP       smtpTable       `toml:"smtp"`
+	Limits     limitsTable     `toml:"limits"`
 	DNS        dnsTable        `toml:"dns"`
 	Providers  providersTable  `toml:"providers"`
 	Delivery   deliveryTable   `toml:"delivery"`
@@ -43,6 +44,12 @@ type smtpTable struct {
 	MaxRecipients         int      `toml:"max_recipients"`
 	MaxConnections        int      `toml:"max_connections"`
 	MaxConnectionsPerPeer int      `toml:"max_connections_per_peer"`
+}
+
+type limitsTable struct {
+	RefusedPerClaim     int `toml:"refused_per_claim"`
+	ReportsPerHour      int `toml:"reports_per_hour"`
+	AuthFailuresPerPeer int `toml:"auth_failures_per_peer"`
 }
 
 type dnsTable struct {
@@ -137,6 +144,7 @@ func defaults() file {
 			MaxConnections:        2000,
 			MaxConnectionsPerPeer: 200,
 		},
+		Limits:     limitsTable{RefusedPerClaim: 5000, ReportsPerHour: 100, AuthFailuresPerPeer: 100},
 		DNS:        dnsTable{Timeout: "5s", DNSSEC: DNSSECAuto, DNSSECProbe: "."},
 		Delivery:   deliveryTable{TLS: TLSOpportunistic, IP: string(delivery.AnyFamily), ExpireAfter: "120h", Port: 25},
 		Screening:  screeningTable{OnLoss: OnLossDefer},

@@ -45,6 +45,7 @@ func (c Config) file() file {
 			MaxConnections:        c.SMTP.MaxConnections,
 			MaxConnectionsPerPeer: c.SMTP.MaxConnectionsPerPeer,
 		},
+		Limits:    limitsTable(c.Limits),
 		DNS:       dnsTable{Servers: list(c.DNS.Servers), Timeout: span(c.DNS.Timeout), DNSSEC: c.DNS.DNSSEC, DNSSECProbe: c.DNS.DNSSECProbe},
 		Providers: providersTable{Microsoft365: c.Providers.Microsoft365.table(), Google: c.Providers.Google.table()},
 		Delivery: deliveryTable{

@@ -8,7 +8,8 @@
 //
 // Three steps: passages that are not TOML are blanked out; each key is held
 // against the shape of the struct; what has that shape is decoded. A file
-// without faults is read twice, one with faults as often as it has some.
+// without faults is read twice, one with faults as often as it has some. A plain
+// file that is one long list of tables is read once, by all processors (quick.go).
 //
 // Keys are taken as they are written in the struct's tags, with case. What is
 // not here: defaults, meaning, other formats.
@@ -49,7 +50,14 @@ type span struct{ from, to int }
 // tags. The problems are those of form; target holds all that was well formed.
 func Decode(file string, data []byte, target any) (*Document, []Problem) {
 	d := &Document{file: file, clean: data, shape: reflect.TypeOf(target).Elem()}
-	var problems []Problem
+	if quick(data, target, pieceSize) {
+		return d, nil
+	}
+	return d, d.careful(target)
+}
+
+// careful decodes and tells what is wrong.
+func (d *Document) careful(target any) (problems []Problem) {
 	w := walk{shape: d.shape, data: d.clean}
 	if w.run(nil) != nil {
 		problems = d.blankSyntaxErrors()
@@ -63,7 +71,7 @@ func Decode(file string, data []byte, target any) (*Document, []Problem) {
 	d.spoiled = append(d.spoiled, w.spoiledPaths...)
 	problems = append(problems, d.decode(target)...)
 	Sort(problems)
-	return d, problems
+	return problems
 }
 
 // Broken says that some passage was not TOML, so that what seems to be missing

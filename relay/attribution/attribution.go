@@ -274,7 +274,8 @@ func prove(dir *org.Directory, ev *Evidence, c claim, now time.Time) (Proof, *ma
 	}
 	p := content{
 		Organisation: c.source.Organisation, Source: c.source.ID, Origin: origin,
-		Methods: c.methods | second, Generation: dir.Generation(),
+		Methods: c.methods | second.methods, Generation: dir.Generation(),
+		Secret: second.secret, Signer: second.signer, Selector: second.selector,
 	}
 	switch c.source.Kind {
 	case org.Microsoft365:
@@ -307,47 +308,71 @@ func originOf(dir *org.Directory, ev *Evidence, s *org.Source) (Origin, *mail.Re
 	return ownOrigin(s, ev.Peer, &ev.Header), nil
 }
 
+// second is what a proof rests on beside the claim.
+type second struct {
+	methods  Methods
+	secret   Digest      // of the secret header's value
+	signer   mail.Domain // d= and s= of the DKIM signature
+	selector string
+}
+
+func bySecretHeader(of Digest) second { return second{methods: BySecretHeader, secret: of} }
+
+func (s second) andSignature(sig *Signature) second {
+	s.methods, s.signer, s.selector = s.methods|ByDKIM, sig.Domain, sig.Selector
+	return s
+}
+
 // secondProof is the independent proof that a source's kind or configuration
 // asks for beside the first.
-func secondProof(dir *org.Directory, ev *Evidence, s *org.Source, now time.Time) (Methods, *mail.Refusal) {
-	bySecret := s.Secret != nil && hasSecret(ev.Header.Secrets, s.Secret)
-	var have Methods
+func secondProof(dir *org.Directory, ev *Evidence, s *org.Source, now time.Time) (have second, refusal *mail.Refusal) {
+	var secret Digest
+	bySecret := false
+	if s.Secret != nil {
+		secret, bySecret = rightSecret(ev.Header.Secrets, s.Secret)
+	}
 	switch s.Kind {
 	case org.Microsoft365:
+		signature := providerSignature(dir, ev, s)
 		switch {
 		case bySecret:
-			have = BySecretHeader
-		case s.RequireDKIM && hasProviderSignature(dir, ev, s):
-			have = ByDKIM
+			have = bySecretHeader(secret)
+		case s.RequireDKIM && signature != nil:
+			have = have.andSignature(signature)
 		case s.RequireDKIM && ev.SignaturesFailed:
-			return 0, mail.LookupFailed.Because("source %s of %s: a DKIM key could not be looked up", s.ID, s.Organisation)
+			return have, mail.LookupFailed.Because("source %s of %s: a DKIM key could not be looked up", s.ID, s.Organisation)
 		case s.SingleProof(now):
-			return 0, nil
+			return have, nil
 		}
 	case org.Google:
+		signature := ownSignature(dir, ev, s, now)
 		switch {
-		case bySecret && hasOwnSignature(dir, ev, s, now):
-			have = BySecretHeader | ByDKIM
+		case bySecret && signature != nil:
+			have = bySecretHeader(secret).andSignature(signature)
 		case bySecret && ev.SignaturesFailed:
-			return 0, mail.LookupFailed.Because("source %s of %s: a DKIM key could not be looked up", s.ID, s.Organisation)
+			return have, mail.LookupFailed.Because("source %s of %s: a DKIM key could not be looked up", s.ID, s.Organisation)
 		}
 	default:
 		if s.Secret == nil {
-			return 0, nil
+			return have, nil
 		}
 		if bySecret {
-			have = BySecretHeader
+			have = bySecretHeader(secret)
 		}
 	}
-	if have == 0 {
-		return 0, mail.SecondProofMissing.Because("source %s of %s: %s", s.ID, s.Organisation, secondProofDetail(ev, s))
+	if have.methods == 0 {
+		return have, mail.SecondProofMissing.Because("source %s of %s: %s", s.ID, s.Organisation, secondProofDetail(ev, s))
 	}
 	return have, nil
 }
 
 func secondProofDetail(ev *Evidence, s *org.Source) string {
+	right := false
+	if s.Secret != nil {
+		_, right = rightSecret(ev.Header.Secrets, s.Secret)
+	}
 	switch {
-	case s.Kind == org.Google && hasSecret(ev.Header.Secrets, s.Secret):
+	case s.Kind == org.Google && right:
 		return "no fresh DKIM signature by a listed selector that is aligned with From"
 	case s.Secret != nil && !slices.ContainsFunc(ev.Header.Secrets, func(f Secret) bool { return strings.EqualFold(f.Name, s.Secret.Name) }):
 		return "the secret header is not there"
@@ -359,8 +384,9 @@ func secondProofDetail(ev *Evidence, s *org.Source) string {
 	return "single_proof_until is over"
 }
 
-// hasSecret wants the header exactly once and right.
-func hasSecret(found []Secret, want *org.SecretHeader) bool {
+// rightSecret gives the digest of the header's value; it wants the header exactly
+// once and right.
+func rightSecret(found []Secret, want *org.SecretHeader) (digest Digest, ok bool) {
 	count, right := 0, 0
 	for i := range found {
 		if !strings.EqualFold(found[i].Name, want.Name) {
@@ -368,8 +394,12 @@ func hasSecret(found []Secret, want *org.SecretHeader) bool {
 		}
 		count++
 		right += isRight(&found[i], want)
+		digest = found[i].Digest
 	}
-	return count == 1 && right == 1
+	if count != 1 || right != 1 {
+		return Digest{}, false
+	}
+	return digest, true
 }
 
 // isRight compares with every digest of a rotation, in constant time.
@@ -394,20 +424,21 @@ func foreignSecret(dir *org.Directory, found []Secret, of org.ID) (org.ID, bool)
 	return "", false
 }
 
-// hasProviderSignature looks for a signature by Microsoft for this organisation:
+// providerSignature looks for a signature by Microsoft for this organisation:
 // by the tenant's own provider domain, or by a domain of the organisation that
 // covers From and whose key record Microsoft keeps.
-func hasProviderSignature(dir *org.Directory, ev *Evidence, s *org.Source) bool {
-	for _, sig := range ev.Signatures {
+func providerSignature(dir *org.Directory, ev *Evidence, s *org.Source) *Signature {
+	for i := range ev.Signatures {
+		sig := &ev.Signatures[i]
 		if slices.Contains(s.ProviderDomains, sig.Domain) {
-			return true
+			return sig
 		}
 		d, ok := dir.Owner(sig.Domain)
 		if ok && d.Organisation == s.Organisation && ev.From.Within(sig.Domain) && keptByMicrosoft(sig.Alias) {
-			return true
+			return sig
 		}
 	}
-	return false
+	return nil
 }
 
 // keptByMicrosoft says that a key record is an alias into Microsoft's zones.
@@ -423,17 +454,18 @@ const (
 	maxClockSkew    = 5 * time.Minute
 )
 
-// hasOwnSignature looks for the organisation's own signature at Google: by a
+// ownSignature looks for the organisation's own signature at Google: by a
 // listed identity (never one of our keys), aligned with From, fresh.
-func hasOwnSignature(dir *org.Directory, ev *Evidence, s *org.Source, now time.Time) bool {
-	for _, sig := range ev.Signatures {
+func ownSignature(dir *org.Directory, ev *Evidence, s *org.Source, now time.Time) *Signature {
+	for i := range ev.Signatures {
+		sig := &ev.Signatures[i]
 		owner, ok := dir.Identity(sig.Domain, sig.Selector)
 		fresh := !sig.Signed.IsZero() && now.Sub(sig.Signed) <= maxSignatureAge && sig.Signed.Sub(now) <= maxClockSkew
 		if ok && owner == s && fresh && ev.From.Within(sig.Domain) {
-			return true
+			return sig
 		}
 	}
-	return false
+	return nil
 }
 
 // isGUID wants the lower-case form 8-4-4-4-12.

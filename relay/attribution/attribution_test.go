@@ -579,6 +579,39 @@ func TestSealedProofs(t *testing.T) {
 	}
 }
 
+// A proof says which secret and which signature it rests on, also after it was
+// stored; one that an older version wrote says neither.
+func TestASealedProofKeepsWhatTheSecondProofWas(t *testing.T) {
+	dir := directory(t)
+	digest, _ := org.HashSecret(googleSecret)
+	ev := Evidence{Peer: netip.MustParseAddr("209.85.220.41"), TLS: true, From: domain("globex.test"), Header: parse(t, dir, "X-Globex-Google-Key: "+googleSecret),
+		Signatures: []Signature{{Domain: domain("gmail.test"), Selector: "x", Signed: now}, {Domain: domain("globex.test"), Selector: "google", Signed: now}}}
+	proof, refusal := Attribute(dir, &ev, now)
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	key := []byte(strings.Repeat("k", 32))
+	sealed, err := Seal(key, proof, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened, err := Open(key, sealed, nil)
+	if signer, selector := opened.Signature(); err != nil || opened != proof || opened.Secret() != digest || signer != domain("globex.test") || selector != "google" {
+		t.Errorf("opened %+v, %v", opened, err)
+	}
+	for text, readable := range map[string]bool{
+		`{"org":"globex","source":"globex-google","origin":"hosted","methods":12,"generation":1}`:                  true,
+		`{"org":"globex","source":"globex-google","origin":"hosted","methods":12,"secret":"ab"}`:                   false,
+		`{"org":"globex","source":"globex-google","origin":"hosted","methods":12,"secret":"` + googleSecret + `"}`: false,
+		`{"org":"globex","source":"globex-google","origin":"hosted","methods":12,"signer":"a b"}`:                  false,
+	} {
+		opened, err := Open(key, append(authenticate(key, []byte(text), nil), text...), nil)
+		if signer, selector := opened.Signature(); readable != (err == nil) || opened.Secret() != (Digest{}) || !signer.IsZero() || selector != "" {
+			t.Errorf("%s: opened %+v, %v", text, opened, err)
+		}
+	}
+}
+
 func TestEvidenceIsStripped(t *testing.T) {
 	dir := directory(t)
 	h, err := mail.ParseHeader([]byte(strings.Join([]string{

@@ -2,6 +2,7 @@ package attribution
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -17,31 +18,70 @@ type Hop struct {
 // it cannot be a from or by clause that an honest server wrote.
 const maxHopValue = 1024
 
-// readHop reads an unfolded Received value. The address is taken from what the
-// writer saw (the parentheses after the name), never from the name the client
-// gave. Where several addresses stand in parentheses the last one before "by"
-// counts: names come first, addresses after them.
+// readHop reads an unfolded Received value. The address is what the writer saw,
+// never what the client said of itself: it stands in parentheses after the name
+// that the client gave. Only Exim writes it in the name's place where it has no
+// name, and the client's behind "helo="; and "with local" where there was no
+// client. If several addresses are left, which one was seen cannot be told: then
+// none is stated.
 func readHop(v string) Hop {
 	if len(v) > maxHopValue {
 		v = v[:maxHopValue]
 	}
 	words := hopWords(v)
-	var h Hop
+	if len(words) == 0 || words[0].comment || !strings.EqualFold(words[0].text, "from") {
+		return Hop{By: byClause(words)}
+	}
+	h := Hop{By: byClause(words), Over: true}
+	from, exim := words[1:], false // the clause, and who wrote it
 	for i, w := range words {
-		switch {
-		case w.comment:
-			if h.Over && h.By == "" {
-				if a, ok := addressIn(w.text); ok {
-					h.From = a
-				}
-			}
-		case i == 0 && strings.EqualFold(w.text, "from"):
-			h.Over = true
-		case strings.EqualFold(w.text, "by") && h.By == "" && i+1 < len(words) && !words[i+1].comment:
-			h.By = strings.ToLower(words[i+1].text)
+		if !w.comment && strings.EqualFold(w.text, "by") {
+			from = words[1:max(i, 1)]
+			exim = byExim(words[i:])
+			break
 		}
 	}
+	if exim && isLocal(words) {
+		return Hop{By: h.By}
+	}
+	var seen []netip.Addr
+	for _, w := range from {
+		if w.comment {
+			seen = append(seen, addressesIn(w.text)...)
+		}
+	}
+	if len(seen) == 0 && exim && len(from) > 0 && strings.HasPrefix(from[0].text, "[") {
+		seen = addressesIn(from[0].text)
+	}
+	if len(seen) > 0 && !slices.ContainsFunc(seen, func(a netip.Addr) bool { return a != seen[0] }) {
+		h.From = seen[0]
+	}
 	return h
+}
+
+// byClause is the host after "by", lower case.
+func byClause(words []word) string {
+	for i, w := range words {
+		if !w.comment && strings.EqualFold(w.text, "by") && i+1 < len(words) && !words[i+1].comment {
+			return strings.ToLower(words[i+1].text)
+		}
+	}
+	return ""
+}
+
+// byExim says that the writer calls itself Exim, in words that no client gives.
+func byExim(words []word) bool {
+	return slices.ContainsFunc(words, func(w word) bool { return w.comment && strings.HasPrefix(w.text, "Exim ") })
+}
+
+// isLocal says "from USER by HOST with local": nobody came over a network.
+func isLocal(words []word) bool {
+	for i, w := range words {
+		if !w.comment && strings.EqualFold(w.text, "with") {
+			return i+1 < len(words) && words[i+1].text == "local" && !words[i+1].comment
+		}
+	}
+	return false
 }
 
 // word is a word of a Received field, or a whole comment without its outer
@@ -92,18 +132,29 @@ func commentEnd(v string, start int) int {
 	return len(v)
 }
 
-// addressIn finds the last IP address in a comment such as
-// "mail.example [192.0.2.1]", "[IPv6:2001:db8::1]" or "10.1.2.3".
-func addressIn(comment string) (netip.Addr, bool) {
-	fields := strings.FieldsFunc(comment, func(r rune) bool { return strings.ContainsRune(" \t[](),;", r) })
-	for i := len(fields) - 1; i >= 0; i-- {
-		f := fields[i]
-		if len(f) > 5 && strings.EqualFold(f[:5], "IPv6:") {
-			f = f[5:]
+// addressesIn gives the IP addresses in a comment such as "mail.example
+// [192.0.2.1]", "[IPv6:2001:db8::1]", "10.1.2.3" or "[192.0.2.1]:2525 helo=x", but
+// for what the client said of itself.
+func addressesIn(comment string) (found []netip.Addr) {
+	words := strings.FieldsFunc(comment, func(r rune) bool { return strings.ContainsRune(" \t(),;", r) })
+	for i := 0; i < len(words); i++ {
+		w := words[i]
+		if strings.EqualFold(w, "HELO") || strings.EqualFold(w, "EHLO") {
+			i++ // its word is the client's
+			continue
 		}
-		if a, err := netip.ParseAddr(f); err == nil {
-			return a.WithZone("").Unmap(), true
+		if strings.Contains(w, "=") {
+			continue // helo=, ident=, port=
+		}
+		if strings.HasPrefix(w, "[") {
+			w, _, _ = strings.Cut(w[1:], "]")
+		}
+		if len(w) > 5 && strings.EqualFold(w[:5], "IPv6:") {
+			w = w[5:]
+		}
+		if a, err := netip.ParseAddr(w); err == nil {
+			found = append(found, a.WithZone("").Unmap())
 		}
 	}
-	return netip.Addr{}, false
+	return found
 }

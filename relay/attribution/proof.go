@@ -4,10 +4,12 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 
+	"anechoic/mail"
 	"anechoic/org"
 )
 
@@ -72,6 +74,26 @@ type content struct {
 	Address      string  `json:"address,omitempty"` // of an address source's server, or of a hybrid one
 	ClientKey    string  `json:"spki,omitempty"`    // of a certificate: SHA-256 in hexadecimal
 	Generation   uint64  `json:"generation"`
+
+	// What the second proof was; versions before these were written left them out.
+	Secret   Digest      `json:"secret,omitzero"`
+	Signer   mail.Domain `json:"signer,omitzero"`
+	Selector string      `json:"selector,omitempty"`
+}
+
+// Digest is the SHA-256 of a secret header's value, as the registry lists it. The
+// zero Digest is none.
+type Digest [sha256.Size]byte
+
+// MarshalText writes a Digest in hexadecimal, UnmarshalText reads that and nothing
+// else.
+func (d Digest) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, d[:]), nil }
+
+func (d *Digest) UnmarshalText(text []byte) error {
+	if n, err := hex.Decode(d[:], text[:min(len(text), 2*len(d))]); err != nil || n != len(d) || len(text) != 2*len(d) {
+		return fmt.Errorf("%d characters are no SHA-256", len(text))
+	}
+	return nil
 }
 
 // IsZero says that p proves nothing.
@@ -111,6 +133,12 @@ func (p Proof) ClientKey() string { return p.c.ClientKey }
 // Tenant and Originator are the provider's words, empty for other sources.
 func (p Proof) Tenant() string     { return p.c.Tenant }
 func (p Proof) Originator() string { return p.c.Originator }
+
+// Secret is the digest of the secret header that was there, Signature the domain
+// and selector of the DKIM signature: zero where Methods does not have them, and in
+// proofs that versions before wrote, which did not record them.
+func (p Proof) Secret() Digest                   { return p.c.Secret }
+func (p Proof) Signature() (mail.Domain, string) { return p.c.Signer, p.c.Selector }
 
 // Generation is of the Directory that attributed the message.
 func (p Proof) Generation() uint64 { return p.c.Generation }

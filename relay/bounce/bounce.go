@@ -284,7 +284,7 @@ func writeHeaderCopy(b *strings.Builder, h mail.Header) {
 
 func mayReturn(f mail.Field) bool {
 	for _, c := range f.Raw() {
-		if c >= 0x80 || c < ' ' && c != '\r' && c != '\n' && c != '\t' {
+		if c > '~' || c < ' ' && c != '\r' && c != '\n' && c != '\t' {
 			return false
 		}
 	}

@@ -311,7 +311,7 @@ func (d *Dispatcher) findRoute(ctx context.Context, g goal) (route Route, end *R
 	defer func() {
 		if fault := recover(); fault != nil {
 			d.counters.panics.Add(1)
-			d.logError(ctx, "panic in the router", "", fmt.Errorf("%v\n%s", fault, debug.Stack()))
+			d.logError(ctx, "panic in the router", "", fmt.Errorf("%s\n%s", mail.PanicText(fault), debug.Stack()))
 			route, end = Route{}, &Result{Status: Deferred, Enhanced: "4.3.0", Reply: "a fault in this server"}
 		}
 	}()
@@ -360,7 +360,7 @@ func (d *Dispatcher) attempt(ctx context.Context, t task) (tells lesson, why Res
 	defer func() {
 		if fault := recover(); fault != nil {
 			d.counters.panics.Add(1)
-			d.logError(ctx, "panic in an attempt", t.lease.ID, fmt.Errorf("%v\n%s", fault, debug.Stack()))
+			d.logError(ctx, "panic in an attempt", t.lease.ID, fmt.Errorf("%s\n%s", mail.PanicText(fault), debug.Stack()))
 			d.settle(ctx, t.lease, all(t.lease, custody.Outcome{Result: custody.Deferred, Reply: "a fault in this server"}))
 			tells, why = nothing, Result{}
 		}

@@ -77,6 +77,10 @@ func stillAuthorised(dir *org.Directory, proof attribution.Proof) (*org.Source, 
 		return nil, mail.TenantNotAuthorized.Because("tenant %s is no longer source %s of %s", proof.Tenant(), source.ID, source.Organisation)
 	case !stillNamed(proof, source):
 		return nil, mail.RelayDenied.Because("what proved source %s of %s is no longer the source's", source.ID, source.Organisation)
+	case !stillSecret(proof, source):
+		return nil, mail.RelayDenied.Because("the secret that proved source %s of %s is no longer one of the source's", source.ID, source.Organisation)
+	case !stillSigner(dir, proof, source):
+		return nil, mail.RelayDenied.Because("the DKIM identity that proved source %s of %s is no longer the source's", source.ID, source.Organisation)
 	}
 	return source, nil
 }
@@ -96,6 +100,34 @@ func stillNamed(proof attribution.Proof, s *org.Source) bool {
 		return isIn(proof.Address(), s.Addresses)
 	}
 	return false
+}
+
+// stillSecret says that the secret a proof rests on, if it rests on one, is still
+// listed. A proof that does not say which (versions before wrote such) is not
+// believed. A secret that the source asks for only since then does not hold up what
+// came before it.
+func stillSecret(proof attribution.Proof, s *org.Source) bool {
+	if proof.Methods()&attribution.BySecretHeader == 0 {
+		return true
+	}
+	digest := proof.Secret()
+	return digest != (attribution.Digest{}) && s.Secret != nil && slices.Contains(s.Secret.SHA256, [32]byte(digest))
+}
+
+// stillSigner says that the DKIM identity a proof rests on, if it rests on one, is
+// still the source's: listed for a Workspace; for a tenant, of a provider domain or
+// of a domain of the organisation while such signatures are asked for.
+func stillSigner(dir *org.Directory, proof attribution.Proof, s *org.Source) bool {
+	if proof.Methods()&attribution.ByDKIM == 0 {
+		return true
+	}
+	signer, selector := proof.Signature()
+	if s.Kind == org.Google {
+		listed, ok := dir.Identity(signer, selector)
+		return ok && listed == s
+	}
+	owner, ok := dir.Owner(signer)
+	return s.RequireDKIM && (slices.Contains(s.ProviderDomains, signer) || ok && owner.Organisation == s.Organisation)
 }
 
 // stillOriginator says that the accepted domain of the tenant is still one that

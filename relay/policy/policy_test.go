@@ -1,8 +1,12 @@
 package policy
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -314,6 +318,55 @@ func TestRevocationIsNeverSurvived(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What the second proof was must still be the source's; what was not it may go.
+func TestASecondProofThatIsGoneIsNotSurvived(t *testing.T) {
+	secret, next := org.NewSecret(), org.NewSecret()
+	digest, _ := org.HashSecret(secret)
+	another, _ := org.HashSecret(next)
+	quoted := func(d [32]byte) string { return fmt.Sprintf(`"%x"`, d) }
+	before := directory(t, secret)
+	byTenant, byCredential := proofs(t, before, secret)
+	for name, c := range map[string]struct {
+		proof   attribution.Proof
+		replace []string
+		allowed bool
+	}{
+		"another secret":                              {byTenant, []string{quoted(digest), quoted(another)}, false},
+		"the secret rotates":                          {byTenant, []string{quoted(digest), quoted(another) + ", " + quoted(digest)}, true},
+		"a signature instead of the secret":           {byTenant, []string{`secret_header = { name = "X-Acme-Relay-Key", sha256 = [` + quoted(digest) + `] }`, "require_dkim = true"}, false},
+		"the header has another name":                 {byTenant, []string{"X-Acme-Relay-Key", "X-Acme-Mail-Key"}, true},
+		"a secret that was not asked for then":        {byCredential, []string{`from = ["billing@acme.test", "*@wide.test"]`, `from = ["billing@acme.test", "*@wide.test"]` + "\nsecret_header = { name = \"X-Acme-App-Key\", sha256 = [" + quoted(another) + "] }"}, true},
+		"a proof of a version that did not say which": {withoutSecond(t, byTenant), []string{`name = "Acme"`, `name = "Acme Corporation"`}, false},
+	} {
+		m := &Message{MailFrom: address("billing@acme.test")}
+		m.Originators.From.Address = address("billing@acme.test")
+		_, refusal := Permit(rename(t, secret, c.replace...), c.proof, m, verified)
+		if (refusal == nil) != c.allowed || refusal != nil && refusal.Reason() != mail.ReasonRelayDenied {
+			t.Errorf("%s: %v", name, refusal)
+		}
+	}
+}
+
+// withoutSecond is a proof as versions wrote it that did not record the secret and
+// the signature.
+func withoutSecond(t *testing.T, p attribution.Proof) attribution.Proof {
+	t.Helper()
+	key := []byte("a key of this test")
+	sealed, err := attribution.Seal(key, p, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := regexp.MustCompile(`,"(secret|signer|selector)":"[^"]*"`).ReplaceAll(sealed[sha256.Size:], nil)
+	h := hmac.New(sha256.New, key)
+	h.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(text))))
+	h.Write(text)
+	old, err := attribution.Open(key, append(h.Sum(nil), text...), nil)
+	if err != nil || old.Methods() != p.Methods() || old.Secret() != (attribution.Digest{}) {
+		t.Fatalf("%+v, %v", old, err)
+	}
+	return old
 }
 
 // revoked is the Directory after something is gone. What a text edit makes of the

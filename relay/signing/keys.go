@@ -171,8 +171,14 @@ func (k *LocalKeys) Prepare(ctx context.Context, dir *org.Directory) (*KeySet, [
 		if lives.Revoked(ref.Domain, ref.Selector) {
 			continue
 		}
+		if inUse := live.keys[ref]; inUse != nil && named.File == "" && inUse.file == "" {
+			mu.Lock()
+			set.keys[ref] = inUse
+			mu.Unlock()
+			continue
+		}
 		work.Go(func() error {
-			got, err := k.obtain(ctx, ref, named.File, live.keys[ref])
+			got, err := k.obtain(ctx, ref, named.File)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -219,16 +225,13 @@ func keyProblem(ref KeyRef, err error) org.Problem {
 	return org.Problem{Where: "key " + ref.String(), Message: err.Error()}
 }
 
-// obtain gives the key of ref: what is in use already, or read from a key file,
-// or unsealed, or made.
-func (k *LocalKeys) obtain(ctx context.Context, ref KeyRef, file string, live *key) (*key, error) {
+// obtain gives the key of ref: read from a key file, or unsealed, or made.
+func (k *LocalKeys) obtain(ctx context.Context, ref KeyRef, file string) (*key, error) {
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case file != "":
 		return readKeyFile(file, ref.Algorithm)
-	case live != nil && live.file == "":
-		return live, nil
 	}
 	return k.vault.key(ref)
 }

@@ -79,7 +79,7 @@ func (c *conn) recoverPanic() {
 	}
 	c.server.Counters.Panics.Add(1)
 	c.server.log().Error("smtp: panic in a session; its connection is closed, please report this",
-		"session", c.session.ID, "peer", c.session.Peer, "panic", p, "stack", string(debug.Stack()))
+		"session", c.session.ID, "peer", c.session.Peer, "panic", mail.PanicText(p), "stack", string(debug.Stack()))
 	defer func() {
 		if recover() != nil { // the Refused hook panics too
 			c.server.Counters.Panics.Add(1)

@@ -31,7 +31,7 @@ const (
 )
 
 func (r *relay) address(d door) string {
-	ready := r.app.Ready()
+	ready := r.ready()
 	switch d {
 	case plainPort:
 		return ready.SMTP[0]

@@ -14,6 +14,7 @@ import (
 	"anechoic/lab"
 	"anechoic/ledger"
 	"anechoic/mail"
+	"anechoic/org"
 	"anechoic/relay/custody"
 	"anechoic/relay/signing"
 	"anechoic/standard/dkim"
@@ -55,6 +56,17 @@ func failureRows() []row {
 			revoked("the address", edit("203.0.113.11/32", "203.0.113.13/32"), mailFromAddress(printer, "ann@acme.test"), mail.ReasonRelayDenied),
 			revoked("the certificate's key", edit(spki("gateway"), spki("stranger")), mailWithCertificate("gateway", "ann@acme.test"), mail.ReasonRelayDenied),
 			revoked("the workspace", removeSource("workspace"), mailFromGoogle(wonka, "willy@wonka.test"), mail.ReasonTenantNotAuthorized),
+			revoked("the workspace's secret", edit(digest(wonkaSecret), digest(replacement)), mailFromGoogle(wonka, "willy@wonka.test"), mail.ReasonRelayDenied),
+			revoked("the workspace's selector", edit(`"google", "weak"`, `"weak"`), mailFromGoogle(wonka, "willy@wonka.test"), mail.ReasonRelayDenied),
+			revoked("a domain's identity at the workspace", edit(`, { domain = "a-b.test", selectors = ["google"] }`, ""), mailFromGoogleUnsigned(wonka, "x@a-b.test").byGoogle("a-b.test"), mail.ReasonRelayDenied),
+			revoked("another domain's identity at the workspace", edit(`, { domain = "a-b.test", selectors = ["google"] }`, ""), mailFromGoogle(wonka, "willy@wonka.test"), ""),
+			revoked("nothing: the workspace's secret rotates, the old one is still listed", edit(`"`+digest(wonkaSecret), `"`+digest(replacement)+`", "`+digest(wonkaSecret)), mailFromGoogle(wonka, "willy@wonka.test"), ""),
+			revoked("nothing: another selector of the workspace's is gone", edit(`"google", "weak"`, `"google"`), mailFromGoogle(wonka, "willy@wonka.test"), ""),
+			revoked("the tenant's secret", edit(digest(acmeSecret), digest(replacement)), mailFromMicrosoft(acme, "ann@acme.test"), mail.ReasonRelayDenied),
+			revoked("nothing: the next of the tenant's secrets is gone", edit(`, "`+digest(acmeNextSecret)+`"`, ""), mailFromMicrosoft(acme, "ann@acme.test"), ""),
+			revoked("the certificate's secret", edit(digest(deviceSecret), digest(replacement)), mailWithCertificate("device", "x@initech.test").topped("X-Initech-Device-Relay-Key: "+deviceSecret), mail.ReasonRelayDenied),
+			revoked("Microsoft's signature as the second proof", edit("require_dkim = true", `secret_header = { name = "X-Globex-Relay-Key", sha256 = ["`+digest(replacement)+`"] }`), microsoftSigned(globex, "globex.test", "ann@globex.test"), mail.ReasonRelayDenied),
+			revoked("the provider domain that signed", edit(`provider_domains = ["globex.onmicrosoft.com"]`, ""), mailFromMicrosoft(globex, "ann@globex.test").signed("globex.onmicrosoft.com", "selector1-globex-test", microsoftKey), mail.ReasonRelayDenied),
 			revoked("the other tenant of hybrid mail", edit(acme.GUID, "77777777-7777-4777-8777-777777777777"), mailThrough(acme, lab.Hybrid, hybrid, "ann@acme.test"), mail.ReasonTenantNotAuthorized),
 			does("the key", keyRevoked),
 			does("one of two keys: what it signed is held, what follows is signed by the other", oneKeyRevoked),
@@ -382,9 +394,13 @@ func (r *relay) retry(t *testing.T, id mail.ID) {
 // change is another's, and the message is sent.
 func revoked(name string, change func(string) string, l letter, reason mail.Reason) variant {
 	return does(name, func(t *testing.T, _ *relay) {
-		r := newRelay(t, registry(), nil)
+		r := newRelay(t, registry(), publishMicrosoftKeys)
 		id, l := r.busy(t, l)
-		r.writeRegistry(t, change(registry()))
+		changed := change(registry())
+		if changed == registry() {
+			t.Fatal("nothing was changed")
+		}
+		r.writeRegistry(t, changed)
 		r.reload(t)
 		r.retry(t, id)
 		if reason == "" {
@@ -399,6 +415,9 @@ func revoked(name string, change func(string) string, l letter, reason mail.Reas
 		r.restoredAndReleased(t, id, l)
 	})
 }
+
+// replacement is a secret that comes after another.
+var replacement = org.NewSecret()
 
 // restoredAndReleased: once the registry permits it again, a release sends it.
 func (r *relay) restoredAndReleased(t *testing.T, id mail.ID, l letter) {

@@ -253,8 +253,21 @@ var revocations = map[string]func(org.OrganisationEntry, attribution.Proof) org.
 				s.SPKI = []string{spki("device")}
 			case "address":
 				s.Addresses = []string{"203.0.113.99/32"}
-			case "google": // what names it is a secret and a signature, which a proof does not keep
-				s.ID = "renamed"
+			case "google":
+				s.DKIM = []org.IdentityEntry{{Domain: e.Domains[0].Name, Selectors: []string{"renamed"}}}
+			}
+		}
+		return e
+	},
+	"its second proof": func(e org.OrganisationEntry, p attribution.Proof) org.OrganisationEntry {
+		if p.Methods()&(attribution.BySecretHeader|attribution.ByDKIM) == 0 {
+			return org.OrganisationEntry{} // there was none: the organisation goes
+		}
+		e.Sources = slices.Clone(e.Sources)
+		for i := range e.Sources {
+			if s := &e.Sources[i]; s.ID == p.Source() {
+				s.RequireDKIM = false
+				s.SecretHeader = &org.SecretHeaderEntry{Name: "X-Another-Relay-Key", SHA256: []string{digest(replacement)}}
 			}
 		}
 		return e
@@ -270,7 +283,7 @@ var revocations = map[string]func(org.OrganisationEntry, attribution.Proof) org.
 	},
 }
 
-var revocationNames = []string{"the organisation", "the domain", "the source", "what names the source", "what it may send as"}
+var revocationNames = []string{"the organisation", "the domain", "the source", "what names the source", "its second proof", "what it may send as"}
 
 // TestDomainThatDoesNotStandIsNeverSentFrom: only Verified lets mail pass.
 func TestDomainThatDoesNotStandIsNeverSentFrom(t *testing.T) {

@@ -106,6 +106,7 @@ func organisationRows() []row {
 			yes("a report", asReport(app("ann@acme.test")).sender(""), acmeTest, acmeTest),
 			yes("a report of the tenant's", asReport(hosted("ann@acme.test")).sender(""), acmeTest, acmeTest),
 			yes("an automatic answer", app("ann@acme.test", "Auto-Submitted: auto-replied").sender(""), acmeTest, acmeTest),
+			does("past their own cap reports wait, and nothing else does", capOfReports),
 		}},
 		{id: "A30", scenario: "Sender, Resent and Reply-To", variants: []variant{
 			no("Sender of another customer", notSender, app("ann@acme.test", "Sender: ceo@globex.test")),
@@ -133,7 +134,9 @@ func organisationRows() []row {
 			no("a certificate's key, wrong From", mail.SourceNotAllowed, mailWithCertificate("scanner", "ceo@acme.test")),
 			does("volume, whatever it is called", volume),
 			does("volume in recipients", volumeOfRecipients),
+			does("what is not kept is not paid for", notKeptNotPaid),
 			does("guessing shuts out the guesser, not the user", guessing),
+			does("guessing many names shuts out the network's strangers, not its users", guessingNames),
 			early(atAuth, "right password, wrong address", mail.AuthFailed, mailFromUser("billing@acme", "billing@acme.test").peerIs(vps)),
 			early(atAuth, "wrong password", mail.AuthFailed, mailFromUser("app@acme", "ann@acme.test").with("app@acme", "guess")),
 			early(atAuth, "another user's password", mail.AuthFailed, mailFromUser("app@acme", "ann@acme.test").with("app@acme", passwords["app@globex"])),

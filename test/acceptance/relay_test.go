@@ -42,6 +42,7 @@ type relay struct {
 	internet *lab.Internet
 	receiver *lab.Receiver
 	app      *app.App
+	program  *program // instead of app: in a process of its own
 	api      *api.Client
 	log      *logBuffer
 	said     *logBuffer // every reply the relay gave to the harness's clients

@@ -118,6 +118,9 @@ func TestWhatIsRevokedWhileQueuedIsHeld(t *testing.T) {
 		"the server's address":     {fromServer("ann@acme.test"), replace("203.0.113.10/32", "203.0.113.200/32"), mail.ReasonRelayDenied},
 		"a domain":                 {mailFromUser("app@acme", "ann@acme-sub.test"), withoutDomain("acme-sub.test"), mail.ReasonFromNotOwned},
 		"the sub-domains":          {mailFromUser("app@acme", "ann@desk.acme-sub.test"), replace("name = \"acme-sub.test\"\nsubdomains = true", "name = \"acme-sub.test\"\nsubdomains = false"), mail.ReasonFromNotOwned},
+		"the workspace's secret":   {mailFromGoogle(wonka, "willy@wonka.test"), replace(digest(wonkaSecret), digest(replacement)), mail.ReasonRelayDenied},
+		"the workspace's selector": {mailFromGoogle(wonka, "willy@wonka.test"), replace(`"google", "weak"`, `"weak"`), mail.ReasonRelayDenied},
+		"the tenant's secret":      {mailFromMicrosoft(acme, "ann@acme.test"), replace(digest(acmeSecret), digest(replacement)), mail.ReasonRelayDenied},
 		"a domain, to another one": {mailFromUser("app@acme", "ann@acme-sub.test"), transferred, mail.ReasonFromNotOwned},
 	} {
 		t.Run(name, func(t *testing.T) {

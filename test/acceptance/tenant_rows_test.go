@@ -192,10 +192,7 @@ provider`), "shared by everybody"),
 			no("an empty one", mail.SecondProofMissing, honest().ended(acme.SecretName+":")),
 		}},
 		// The table of tenants that were seen has its stories in seen_test.go.
-		{id: "A21", scenario: "tenant moved", variants: []variant{
-
-			does("approved in the registry, then the old one revoked", tenantMoved),
-		}},
+		{id: "A21", scenario: "tenant moved", variants: movedVariants()},
 	}
 }
 

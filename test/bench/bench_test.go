@@ -143,13 +143,25 @@ func TestAProfileIsReadAndEverySampleCountedOnce(t *testing.T) {
 }
 
 func TestFlagsThatMakeNoSense(t *testing.T) {
-	for _, args := range [][]string{{"-rounds", "0"}, {"-sizes", "20,"}, {"-connections", "-1"}, {"-profile", "-memory"}, {"more"}, {"-nonsense"}} {
+	for _, args := range [][]string{{"-rounds", "0"}, {"-sizes", "20,"}, {"-connections", "-1"}, {"-profile", "-memory"}, {"-memory", "-directory"}, {"-organisations", "0"}, {"more"}, {"-nonsense"}} {
 		if _, err := readOptions(args, io.Discard); !errors.Is(err, errUsage) {
 			t.Errorf("%v: %v", args, err)
 		}
 	}
 	if o, err := readOptions([]string{"-sizes", "4, 100"}, io.Discard); err != nil || !cmp.Equal(o.sizes, []int{4, 100}) {
 		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+// TestALargeRegistryIsMeasured goes through every step with a small one: each step's
+// answer is checked by the bench itself.
+func TestALargeRegistryIsMeasured(t *testing.T) {
+	var out bytes.Buffer
+	if err := directory(t.Context(), options{organisations: 8}, &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "| 8 | 80 |") {
+		t.Errorf("the table is\n%s", out.String())
 	}
 }
 

@@ -5,6 +5,7 @@
 //	go run ./test/bench -json           the same as JSON
 //	go run ./test/bench -profile        where the relay's CPU time goes
 //	go run ./test/bench -memory         what a thousand connections take
+//	go run ./test/bench -directory      what a registry of 100,000 organisations takes
 //
 // Generator, sink and the peer's configuration are not part of the project: they
 // are read from the folder ANECHOIC_BENCH names (default ../shared/bench from the
@@ -64,6 +65,9 @@ type options struct {
 	asJSON      bool
 	profile     bool
 	memory      bool
+
+	directory     bool
+	organisations int
 }
 
 func readOptions(args []string, errs io.Writer) (options, error) {
@@ -79,6 +83,8 @@ func readOptions(args []string, errs io.Writer) (options, error) {
 	flags.BoolVar(&o.asJSON, "json", false, "print JSON")
 	flags.BoolVar(&o.profile, "profile", false, "print where the relay's CPU time goes, instead")
 	flags.BoolVar(&o.memory, "memory", false, "print what a thousand connections take, instead")
+	flags.BoolVar(&o.directory, "directory", false, "print what a large registry takes, instead")
+	flags.IntVar(&o.organisations, "organisations", 100_000, "how many organisations that registry has, with ten domains each")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return o, err
@@ -88,11 +94,22 @@ func readOptions(args []string, errs io.Writer) (options, error) {
 	var err1, err2 error
 	o.sizes, err1 = numbers(sizes)
 	o.connections, err2 = numbers(connections)
-	if err1 != nil || err2 != nil || o.rounds < 1 || o.seconds < 1 || flags.NArg() > 0 || o.profile && o.memory {
-		fmt.Fprintln(errs, "bench: numbers are positive, lists have commas, and -profile and -memory exclude each other; see -h")
+	if err1 != nil || err2 != nil || o.rounds < 1 || o.seconds < 1 || o.organisations < 1 || flags.NArg() > 0 || excluded(o.profile, o.memory, o.directory) {
+		fmt.Fprintln(errs, "bench: numbers are positive, lists have commas, and -profile, -memory and -directory exclude each other; see -h")
 		return o, errUsage
 	}
 	return o, nil
+}
+
+// excluded says that more than one of several choices was made.
+func excluded(choices ...bool) bool {
+	made := 0
+	for _, c := range choices {
+		if c {
+			made++
+		}
+	}
+	return made > 1
 }
 
 // numbers reads a list with commas.
@@ -112,6 +129,9 @@ func run(ctx context.Context, args []string, out, errs io.Writer) (err error) {
 	o, err := readOptions(args, errs)
 	if err != nil {
 		return err
+	}
+	if o.directory {
+		return directory(ctx, o, out, errs)
 	}
 	g, err := prepare(ctx, errs)
 	if err != nil {

@@ -112,9 +112,9 @@ func medians(rounds []Measurement) Measurement {
 	}
 }
 
-func each(rounds []Measurement, figure func(Measurement) float64) (all []float64) {
-	for _, m := range rounds {
-		all = append(all, figure(m))
+func each[T any](rounds []T, figure func(T) float64) (all []float64) {
+	for _, round := range rounds {
+		all = append(all, figure(round))
 	}
 	return all
 }

@@ -17,4 +17,12 @@
 // FORWARDED_MAIL has Resent fields; HEADER_SYNTAX has From fields of eight bits or
 // lines that are no fields; LINE_TOO_LONG is over 998 octets; FROM_NOT_SINGLE
 // names two addresses.
+//
+// The same is done with every message that other programs keep for their tests of
+// MIME, of signatures and seals, of bounces and of reports, by DATA and by BDAT, as
+// it is and, if that is refused, with an honest author; testdata/suites.golden says
+// what becomes of each: name, outcome as it is, outcome with an honest author.
+// What such a message is refused for besides: ATTRIBUTION_AMBIGUOUS, where it is
+// real mail of another tenant with that tenant's stamps; BARE_NEWLINE, where a line
+// ends in a lone CR, or octets are NUL.
 package corpus
