@@ -57,7 +57,7 @@ func TestTheClientAsksEverything(t *testing.T) {
 	if m, err := c.Queued(ctx, id); err != nil || m.ID != id {
 		t.Errorf("queued: %+v, %v", m, err)
 	}
-	if done, err := c.Steer(ctx, Hold, Selection{All: true}); err != nil || done.Messages != 1 {
+	if done, err := c.Steer(ctx, Hold, Selection{All: true}, nil); err != nil || done.Messages != 1 {
 		t.Errorf("steer: %+v, %v", done, err)
 	}
 	if m, err := c.Message(ctx, id); err != nil || len(m.Facts) != 2 {

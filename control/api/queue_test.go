@@ -90,7 +90,7 @@ func TestMessagesAreHeldReleasedAndDropped(t *testing.T) {
 		if code := r.call(t, "POST", "/api/v1/queue/"+string(step.verb), selection(t, step.what), &got); code != 200 {
 			t.Fatalf("%s %+v answers %d", step.verb, step.what, code)
 		}
-		step.want.Verb = step.verb
+		step.want.Verb, got.Sample = step.verb, nil
 		if diff := cmp.Diff(step.want, got); diff != "" {
 			t.Errorf("%s %+v (-want +got):\n%s", step.verb, step.what, diff)
 		}
@@ -116,6 +116,7 @@ func TestWhatIsInFlightTakesEffectLater(t *testing.T) {
 	want := Steered{Verb: Drop, DryRun: true, Messages: 1, Recipients: 1, Later: 1}
 	var got Steered
 	r.call(t, "POST", "/api/v1/queue/drop", `{"all":true,"dry_run":true}`, &got)
+	got.Sample = nil
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("rehearsed (-want +got):\n%s", diff)
 	}

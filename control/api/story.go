@@ -49,6 +49,10 @@ func tell(f ledger.Fact, later []ledger.Fact) string {
 		return fmt.Sprintf("Released for %s: due again.", list(f.Rcpt))
 	case ledger.Dropped:
 		return fmt.Sprintf("Dropped for %s by an operator: never sent.", list(f.Rcpt))
+	case ledger.Rerouted:
+		return fmt.Sprintf("Rerouted for %s%s.", list(f.Rcpt), detail(f))
+	case ledger.Ended:
+		return fmt.Sprintf("Ended for %s%s.", list(f.Rcpt), detail(f))
 	case ledger.SetAside:
 		return fmt.Sprintf("Set aside%s: what was stored did not read back as it was kept, so it is never sent.", detail(f))
 	}
@@ -164,6 +168,9 @@ func standing(facts []ledger.Fact) string {
 		if f.Event == ledger.BounceReceived || f.Event == ledger.ComplaintReceived || f.Event == ledger.SuppressionChanged {
 			continue // the attempts are over
 		}
+		if f.Event == ledger.Rerouted {
+			continue // they stand as they did
+		}
 		for _, r := range f.Rcpt {
 			if _, known := last[r]; !known {
 				order = append(order, r)
@@ -183,7 +190,7 @@ func standing(facts []ledger.Fact) string {
 		event ledger.Event
 		word  string
 	}{
-		{ledger.Delivered, "delivered"}, {ledger.Accepted, "waiting"}, {ledger.Released, "waiting"}, {ledger.Leased, "being attempted, or in flight when the relay stopped"},
+		{ledger.Delivered, "delivered"}, {ledger.Accepted, "waiting"}, {ledger.Released, "waiting"}, {ledger.Ended, "about to be returned to the sender"}, {ledger.Leased, "being attempted, or in flight when the relay stopped"},
 		{ledger.Deferred, "waiting for another attempt"}, {ledger.Held, "held"}, {ledger.Bounced, "given up"}, {ledger.Dropped, "dropped"}, {ledger.SetAside, "set aside"},
 	} {
 		if counts[s.event] > 0 {

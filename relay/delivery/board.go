@@ -182,7 +182,10 @@ func (b *board) full(c custody.Candidate, s *site, more *batch, now time.Time) b
 		return true
 	}
 	wanted := 2 * b.perSite
-	if s != nil {
+	switch {
+	case s != nil && s.state.careful: // what it does not take now would be given back, with a fact each
+		wanted = 2 * s.state.connections(s.limits)
+	case s != nil:
 		wanted = max(wanted, 2*s.limits.Connections)
 	}
 	shares := sharesOf(goal{c.Domain, c.Via, c.End}, c.Organisation)

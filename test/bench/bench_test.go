@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"anechoic/control/config"
-	"anechoic/mail/dns"
+	"anechoic/standard/dkim"
 )
 
 func TestMedians(t *testing.T) {
@@ -143,10 +144,19 @@ func TestAProfileIsReadAndEverySampleCountedOnce(t *testing.T) {
 }
 
 func TestFlagsThatMakeNoSense(t *testing.T) {
-	for _, args := range [][]string{{"-rounds", "0"}, {"-sizes", "20,"}, {"-connections", "-1"}, {"-profile", "-memory"}, {"-memory", "-directory"}, {"-organisations", "0"}, {"more"}, {"-nonsense"}} {
+	for _, args := range [][]string{{"-rounds", "0"}, {"-sizes", "20,"}, {"-connections", "-1"}, {"-profile", "-memory"}, {"-memory", "-directory"}, {"-organisations", "0"}, {"-domains", "1,2"}, {"-queued", "-1"}, {"-queued", "5", "-goodput"}, {"-accept", "-latency"}, {"-goodput", "-rate", "0"}, {"more"}, {"-nonsense"}} {
 		if _, err := readOptions(args, io.Discard); !errors.Is(err, errUsage) {
 			t.Errorf("%v: %v", args, err)
 		}
+	}
+	if o, err := readOptions(nil, io.Discard); err != nil || o.organisations != 1 || o.domains != 1 {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if o, err := readOptions([]string{"-queued", "1000", "-domains", "7"}, io.Discard); err != nil || o.organisations != 1000 || o.domains != 7 {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if o, err := readOptions([]string{"-directory"}, io.Discard); err != nil || o.organisations != 100_000 {
+		t.Errorf("%+v, %v", o, err)
 	}
 	if o, err := readOptions([]string{"-sizes", "4, 100"}, io.Discard); err != nil || !cmp.Equal(o.sizes, []int{4, 100}) {
 		t.Errorf("%+v, %v", o, err)
@@ -168,13 +178,29 @@ func TestALargeRegistryIsMeasured(t *testing.T) {
 // TestTheNodeOfTheBenchIsValid: configuration and registry load without a
 // problem.
 func TestTheNodeOfTheBenchIsValid(t *testing.T) {
-	zone := &dns.Zone{}
-	server, err := zone.Serve("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	g := testGround(t)
+	for _, n := range []node{{}, {organisations: 12, domains: 3}, {ed25519: true}, {delivery: "port = 2600\nretry_after = " + ourRetries + "\n"}} {
+		if err := g.use(n); err != nil {
+			t.Fatal(err)
+		}
+		file, err := writeNode(g, t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, dir, problems, _ := config.Validate(file)
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		if got := len(slices.Collect(dir.Organisations())); got != n.countOrganisations() {
+			t.Errorf("%d organisations, want %d", got, n.countOrganisations())
+		}
 	}
-	t.Cleanup(func() { _ = server.Close() })
-	g := &ground{work: t.TempDir(), sinkPort: 2526, dns: server}
+}
+
+// testGround is a ground without binaries: keys and DNS.
+func testGround(t *testing.T) *ground {
+	t.Helper()
+	g := &ground{work: t.TempDir(), sinkPort: 2526}
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
@@ -183,14 +209,16 @@ func TestTheNodeOfTheBenchIsValid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(g.path("dkim.key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
+	err = errors.Join(
+		os.WriteFile(g.path("dkim.key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600),
+		os.WriteFile(g.path("dkim.txt"), []byte(dkim.RecordValue(key.Public())), 0o600),
+	)
+	if err == nil {
+		err = g.serveDNS()
 	}
-	file, err := writeNode(g, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, problems, _ := config.Validate(file); len(problems) > 0 {
-		t.Error(problems)
-	}
+	t.Cleanup(func() { _ = g.dns.Close() })
+	return g
 }

@@ -89,9 +89,12 @@ func startRelay(ctx context.Context, g *ground, program string, args ...string) 
 		return running{}, err
 	}
 	r, err := launch(ctx, dir, program, append(args, file)...)
+	if err != nil {
+		return running{}, err
+	}
 	end := r.stop
 	r.stop = func() error { return errors.Join(end(), os.RemoveAll(filepath.Join(dir, "data"))) }
-	return r, err
+	return r, nil
 }
 
 // launch runs a command in a folder until its ready line. Stopping it leaves the

@@ -6,6 +6,10 @@
 //	go run ./test/bench -profile        where the relay's CPU time goes
 //	go run ./test/bench -memory         what a thousand connections take
 //	go run ./test/bench -directory      what a registry of 100,000 organisations takes
+//	go run ./test/bench -accept         how fast mail is taken while none is given
+//	go run ./test/bench -latency        how long a message takes at half load
+//	go run ./test/bench -goodput        both relays before providers that do not simply take it
+//	go run ./test/bench -queued 1000000 what a start with so many messages in the queue takes
 //
 // Generator, sink and the peer's configuration are not part of the project: they
 // are read from the folder ANECHOIC_BENCH names (default ../shared/bench from the
@@ -34,6 +38,9 @@ import (
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "relay" {
 		os.Exit(exitCode(serveRelay(os.Args[2:]), os.Stderr))
+	}
+	if len(os.Args) > 1 && os.Args[1] == "fill" {
+		os.Exit(exitCode(serveFill(os.Args[2:]), os.Stderr))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -66,8 +73,49 @@ type options struct {
 	profile     bool
 	memory      bool
 
-	directory     bool
-	organisations int
+	directory bool
+	accept    bool
+	latency   bool
+	goodput   bool
+	queued    int // messages
+
+	rate  float64       // of -goodput, in all
+	drain time.Duration // of -goodput
+
+	organisations, domains int // in the registry; domains of each
+}
+
+// node is what the flags make of the relay's registry.
+func (o options) node() node { return node{organisations: o.organisations, domains: o.domains} }
+
+// wrong says whether the choices make no sense.
+func (o options) wrong() bool {
+	return o.rounds < 1 || o.seconds < 1 || o.queued < 0 || o.rate <= 0 || o.drain <= 0 ||
+		excluded(o.profile, o.memory, o.directory, o.accept, o.latency, o.goodput, o.queued > 0)
+}
+
+// Sizes of the registry, unless flags say otherwise.
+const (
+	directoryOrganisations = 100_000 // of -directory
+	queuedOrganisations    = 1000    // of -queued
+	queuedDomains          = 5       // of each of those
+)
+
+// settle fills in what is not the same for every mode.
+func (o *options) settle() {
+	organisations, domains := 1, 1
+	switch {
+	case o.directory:
+		organisations = directoryOrganisations
+	case o.queued > 0:
+		organisations, domains = queuedOrganisations, queuedDomains
+	}
+	if o.organisations == 0 {
+		o.organisations = organisations
+	}
+	if o.domains == 0 {
+		o.domains = domains
+	}
 }
 
 func readOptions(args []string, errs io.Writer) (options, error) {
@@ -84,7 +132,14 @@ func readOptions(args []string, errs io.Writer) (options, error) {
 	flags.BoolVar(&o.profile, "profile", false, "print where the relay's CPU time goes, instead")
 	flags.BoolVar(&o.memory, "memory", false, "print what a thousand connections take, instead")
 	flags.BoolVar(&o.directory, "directory", false, "print what a large registry takes, instead")
-	flags.IntVar(&o.organisations, "organisations", 100_000, "how many organisations that registry has, with ten domains each")
+	flags.BoolVar(&o.accept, "accept", false, "print how fast mail is taken while none is given, instead")
+	flags.BoolVar(&o.latency, "latency", false, "print how long messages take at half load, instead")
+	flags.BoolVar(&o.goodput, "goodput", false, "print what is delivered to providers that put off, limit and delay, instead")
+	flags.IntVar(&o.queued, "queued", 0, "print what a start with so many messages in the queue takes, instead")
+	flags.Float64Var(&o.rate, "rate", 105, "messages a second that -goodput hands over, in all")
+	flags.DurationVar(&o.drain, "drain", 2*time.Minute, "how long -goodput waits for the rest after the last message was handed over")
+	positive(flags, &o.organisations, "organisations", "organisations in the registry; the first one sends (1; 100000 with -directory, 1000 with -queued)")
+	positive(flags, &o.domains, "domains", "domains of each organisation (1; 5 with -queued; -directory always has ten)")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return o, err
@@ -94,11 +149,26 @@ func readOptions(args []string, errs io.Writer) (options, error) {
 	var err1, err2 error
 	o.sizes, err1 = numbers(sizes)
 	o.connections, err2 = numbers(connections)
-	if err1 != nil || err2 != nil || o.rounds < 1 || o.seconds < 1 || o.organisations < 1 || flags.NArg() > 0 || excluded(o.profile, o.memory, o.directory) {
-		fmt.Fprintln(errs, "bench: numbers are positive, lists have commas, and -profile, -memory and -directory exclude each other; see -h")
+	if err1 != nil || err2 != nil || flags.NArg() > 0 || o.wrong() {
+		fmt.Fprintln(errs, "bench: numbers are positive, lists have commas, and -profile, -memory, -directory, -accept, -latency, -goodput and -queued exclude each other; see -h")
 		return o, errUsage
 	}
+	o.settle()
 	return o, nil
+}
+
+// positive adds a flag that keeps 0 where it is not given.
+func positive(flags *flag.FlagSet, value *int, name, usage string) {
+	flags.Func(name, usage, func(text string) error {
+		list, err := numbers(text)
+		if err == nil && len(list) != 1 {
+			err = errors.New("one number is wanted")
+		}
+		if err == nil {
+			*value = list[0]
+		}
+		return err
+	})
 }
 
 // excluded says that more than one of several choices was made.
@@ -138,11 +208,22 @@ func run(ctx context.Context, args []string, out, errs io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, g.close()) }()
+	if err := g.use(o.node()); err != nil {
+		return err
+	}
 	switch {
 	case o.profile:
 		return profile(ctx, g, o, out)
 	case o.memory:
 		return memory(ctx, g, o, out)
+	case o.accept:
+		return accept(ctx, g, o, out)
+	case o.latency:
+		return latency(ctx, g, o, out)
+	case o.goodput:
+		return goodput(ctx, g, o, out)
+	case o.queued > 0:
+		return queued(ctx, g, o, out)
 	}
 	return compare(ctx, g, o, out)
 }
@@ -151,17 +232,11 @@ func run(ctx context.Context, args []string, out, errs io.Writer) (err error) {
 // medians and ratios.
 func compare(ctx context.Context, g *ground, o options, out io.Writer) error {
 	report := Report{Date: time.Now().UTC().Truncate(time.Second), Machine: machine(), Rounds: o.rounds, Seconds: o.seconds}
-	contenders := []contender{withLibcrypto(g), withoutTLS(withLibcrypto(g)), pureGo(g), withoutTLS(pureGo(g))}
-	if !o.alone {
-		if missing := postfixMissing(); missing != "" {
-			report.Left = "Postfix with OpenDKIM was left out: " + missing
-			g.say("%s", report.Left)
-		} else if err := postfixPortFree(); err != nil {
-			return err
-		} else {
-			contenders = append(contenders, postfix(g))
-		}
+	contenders, left, err := lineUp(g, o)
+	if err != nil {
+		return err
 	}
+	report.Left = left
 	for round := range o.rounds {
 		for i, l := range loads(o) {
 			if round == 0 {
@@ -182,6 +257,20 @@ func compare(ctx context.Context, g *ground, o options, out io.Writer) error {
 		return report.writeJSON(out)
 	}
 	return report.writeMarkdown(out)
+}
+
+// lineUp gives every contender that can run, and says which was left out and why.
+func lineUp(g *ground, o options) (contenders []contender, left string, err error) {
+	contenders = []contender{withLibcrypto(g), withoutTLS(withLibcrypto(g)), pureGo(g), withoutTLS(pureGo(g))}
+	if o.alone {
+		return contenders, "", nil
+	}
+	if missing := postfixMissing(); missing != "" {
+		left = "Postfix with OpenDKIM was left out: " + missing
+		g.say("%s", left)
+		return contenders, left, nil
+	}
+	return append(contenders, postfix(g)), "", postfixPortFree()
 }
 
 // loads gives every combination of size and connections.

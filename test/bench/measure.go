@@ -6,19 +6,27 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 )
 
 // Load is what the generator does.
 type Load struct {
-	KiB         int `json:"kib"`
-	Connections int `json:"connections"`
-	Seconds     int `json:"seconds"`
+	KiB         int     `json:"kib"`
+	Connections int     `json:"connections"`
+	Seconds     int     `json:"seconds"`
+	Rate        float64 `json:"per_s,omitempty"` // handed over at this rate in all, whatever the relay takes; 0: each connection after its 250
 }
 
 // String names the load.
 func (l Load) String() string { return fmt.Sprintf("%d KiB, %d connections", l.KiB, l.Connections) }
+
+// arguments are what the generator is told of it.
+func (l Load) arguments() []string {
+	return []string{"-size", strconv.Itoa(l.KiB << 10), "-conns", strconv.Itoa(l.Connections),
+		"-duration", fmt.Sprintf("%ds", l.Seconds), "-rate", strconv.FormatFloat(l.Rate, 'f', 2, 64)}
+}
 
 // Measurement is what one run showed, or the medians of several.
 type Measurement struct {
@@ -88,36 +96,52 @@ const drainTime = 45 * time.Second
 
 // measure starts a contender on an empty queue, puts the load on it and stops it.
 func measure(ctx context.Context, g *ground, c contender, l Load) (m Measurement, err error) {
+	err = whileRunning(ctx, c, func(r running) error {
+		m, err = generate(ctx, g, c, r, l)
+		return err
+	})
+	return m, err
+}
+
+// whileRunning starts a contender, does something with it and stops it.
+func whileRunning(ctx context.Context, c contender, do func(running) error) (err error) {
 	if err := ctx.Err(); err != nil {
-		return m, err
+		return err
 	}
 	r, err := c.start(ctx)
 	if err != nil {
-		return m, fmt.Errorf("start: %w", err)
+		return fmt.Errorf("start: %w", err)
 	}
 	defer func() { err = errors.Join(err, r.stop()) }()
-	return generate(ctx, g, c, r, l)
+	return do(r)
 }
 
 // generate runs generator and sink around a running relay.
 func generate(ctx context.Context, g *ground, c contender, r running, l Load) (m Measurement, err error) {
-	out, err := raised(ctx, g.work, g.path("mailbench"), append([]string{
-		"run", "-label", c.name, "-pids", r.pids, "-to", r.addr, "-listen", portText(g.sinkPort), "-from", sender,
-		"-size", strconv.Itoa(l.KiB << 10), "-conns", strconv.Itoa(l.Connections), "-duration", fmt.Sprintf("%ds", l.Seconds),
-		"-drain", drainTime.String(), "-dkim-pub", g.path("dkim.pub"),
-	}, c.load...)...).output()
+	report, err := g.mailbench(ctx, c, r, l, "run", "-listen", portText(g.sinkPort), "-drain", drainTime.String(), "-dkim-pub", g.path("dkim.pub"))
+	return report.measurement(), err
+}
+
+// submit runs the generator alone: what becomes of the messages is not its matter.
+func submit(ctx context.Context, g *ground, c contender, r running, l Load, args ...string) (generated, error) {
+	return g.mailbench(ctx, c, r, l, "source", args...)
+}
+
+// mailbench runs the generator in one of its modes and reads its report.
+func (g *ground) mailbench(ctx context.Context, c contender, r running, l Load, mode string, args ...string) (report generated, err error) {
+	args = slices.Concat([]string{mode, "-label", c.name, "-pids", r.pids, "-to", r.addr, "-from", sender}, l.arguments(), c.load, args)
+	out, err := raised(ctx, g.work, g.path("mailbench"), args...).output()
 	if err != nil {
-		return m, err
+		return report, err
 	}
-	var report generated
 	if err := json.Unmarshal(out, &report); err != nil {
-		return m, fmt.Errorf("the generator's report: %w", err)
+		return report, fmt.Errorf("the generator's report: %w", err)
 	}
 	if report.Source.FirstError != "" {
 		g.say("%s: the first of %.0f refusals or failures: %s", c.name, report.measurement().Failed, report.Source.FirstError)
 	}
 	if report.Source.Accepted == 0 {
-		return m, fmt.Errorf("not one message was accepted: %s", report.Source.FirstError)
+		return report, fmt.Errorf("not one message was accepted: %s", report.Source.FirstError)
 	}
-	return report.measurement(), nil
+	return report, nil
 }

@@ -164,8 +164,7 @@ func (r *Report) writeMarkdown(out io.Writer) error {
 	}
 	b.WriteByte('\n')
 	for _, f := range r.relays() {
-		fmt.Fprintf(&b, "- **%s**: source: %s; fsync: %s; DKIM: %s; signer: %s; TLS to the next hop: %s; organisations: %d; domains: %d.\n",
-			f.Relay, f.Terms.Source, f.Terms.Fsync, f.Terms.DKIM, f.Terms.Signer, f.Terms.TLSOut, f.Terms.Organisations, f.Terms.Domains)
+		writeTerms(&b, f.Relay, f.Terms)
 	}
 	b.WriteString("\n| KiB | connections | relay | accepted/s | delivered/s while submitting | ack p50/p99 ms | end to end p50/p99 ms | CPU ms a message | peak PSS MiB | others' CPU | messages | lost | twice | refused or failed | signatures valid |\n")
 	b.WriteString("|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n")
@@ -186,6 +185,12 @@ func (r *Report) writeMarkdown(out io.Writer) error {
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// writeTerms prints under which conditions a relay ran.
+func writeTerms(b *strings.Builder, relay string, t Terms) {
+	fmt.Fprintf(b, "- **%s**: source: %s; fsync: %s; DKIM: %s; signer: %s; TLS to the next hop: %s; organisations: %d; domains: %d.\n",
+		relay, t.Source, t.Fsync, t.DKIM, t.Signer, t.TLSOut, t.Organisations, t.Domains)
 }
 
 // relays gives each relay once, for its terms.

@@ -1,0 +1,106 @@
+package metrics
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"anechoic/ledger"
+	"anechoic/mail"
+	"anechoic/relay/custody"
+)
+
+var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+func delivered(site, org string, at time.Time, rcpt ...string) ledger.Fact {
+	return ledger.Fact{Time: at, ID: mail.NewID(at.Add(-time.Minute)), Event: ledger.Delivered, Org: org, Site: site, Rcpt: rcpt}
+}
+
+func TestTrafficIsCountedBySiteAndOrganisation(t *testing.T) {
+	m := New("v1")
+	m.Fact(ledger.Fact{Time: noon, Event: ledger.Accepted, Org: "acme"})
+	m.Fact(delivered("big.test", "acme", noon, "a@big.test", "b@big.test"))
+	m.Fact(ledger.Fact{Time: noon, Event: ledger.Deferred, Org: "acme", Site: "big.test", Rcpt: []string{"c@big.test"}, Reply: "450 later"})
+	m.Fact(ledger.Fact{Time: noon, Event: ledger.Deferred, Org: "acme", Site: "big.test", Rcpt: []string{"c@big.test"}, Detail: "not attempted"})
+	m.Fact(ledger.Fact{Time: noon, Event: ledger.Bounced, Org: "acme", Site: "big.test", Rcpt: []string{"d@big.test"}, Reply: "550 no"})
+	m.Attempted(2*time.Second, "big.test", "acme")
+	m.Watch(Gauges{
+		Shares: func() []custody.Share {
+			return []custody.Share{{Organisation: "acme", Via: "hop.test:25", Queued: 3}, {Organisation: "globex", Via: "hop.test:25", Queued: 4}}
+		},
+		Site: func(s custody.Share) string { return s.Via },
+	})
+	got := scrape(t, m)
+	for _, want := range []string{
+		`anechoic_site_recipients_total{event="delivered",site="big.test"} 2`,
+		`anechoic_site_recipients_total{event="deferred",site="big.test"} 1`,
+		`anechoic_site_recipients_total{event="bounced",site="big.test"} 1`,
+		`anechoic_site_attempts_total{site="big.test"} 1`,
+		`anechoic_site_attempt_seconds_total{site="big.test"} 2`,
+		`anechoic_site_delay_seconds_sum{site="big.test"} 120`,
+		`anechoic_site_delay_seconds_count{site="big.test"} 2`,
+		`anechoic_site_queued{site="hop.test:25"} 7`,
+		`anechoic_organisation_queued{org="globex"} 4`,
+		`anechoic_organisation_attempts_total{org="acme"} 1`,
+		`anechoic_organisation_recipients_total{event="delivered",org="acme"} 2`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the scrape lacks %s", want)
+		}
+	}
+	if traffic := m.Traffic(); traffic.Sites[0].LastReply != "550 no" || traffic.All.Accepted != 1 {
+		t.Errorf("%+v", traffic)
+	}
+}
+
+func TestSeriesOfSitesAreBoundedAndTheBusyOnesAreNamed(t *testing.T) {
+	m := New("v1")
+	for i := range 20 * MaxRanked {
+		m.Fact(delivered(fmt.Sprintf("small-%d.test", i), "acme", noon, "a@x.test"))
+	}
+	for range 100 {
+		m.Fact(delivered("late-but-busy.test", "acme", noon, "a@x.test"))
+	}
+	shares := make([]custody.Share, 3*MaxRanked)
+	for i := range shares {
+		shares[i] = custody.Share{Organisation: fmt.Sprintf("org-%d", i), Via: fmt.Sprintf("site-%d", i), Queued: 1 + i}
+	}
+	m.Watch(Gauges{Shares: func() []custody.Share { return shares }, Site: func(s custody.Share) string { return s.Via }})
+	got := scrape(t, m)
+	for _, name := range []string{"anechoic_site_attempts_total", "anechoic_site_queued", "anechoic_organisation_queued"} {
+		if n := strings.Count(got, "\n"+name+"{"); n != MaxRanked+1 {
+			t.Errorf("%s has %d series, want %d and %q", name, n, MaxRanked, Other)
+		}
+	}
+	if !strings.Contains(got, `site="late-but-busy.test"`) || !strings.Contains(got, `anechoic_site_queued{site="site-149"} 150`) || strings.Contains(got, "a@x.test") {
+		t.Error("the busy ones are not named, or an address is")
+	}
+}
+
+// Whatever comes in what order: room is bounded, nothing is counted twice, and no
+// counter goes down but to zero.
+func TestARankingIsBoundedAndNeverCountsBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := newRanking()
+		now, last := noon, map[string]uint64{}
+		for i, n := 0, rapid.IntRange(1, 3000).Draw(t, "events"); i < n; i++ {
+			if rapid.IntRange(0, 200).Draw(t, "pause") == 0 {
+				now = now.Add(time.Duration(rapid.IntRange(0, 300).Draw(t, "minutes")) * time.Minute)
+			}
+			name := fmt.Sprint(rapid.IntRange(0, 200).Draw(t, "name"))
+			r.of(name, now).Delivered++
+		}
+		if len(r.named) > MaxRanked || len(r.candidates) > maxCandidates {
+			t.Fatalf("%d named, %d candidates", len(r.named), len(r.candidates))
+		}
+		for _, one := range r.list() {
+			if one.Name == Other && one.Delivered < last[Other] {
+				t.Fatal("the others went down")
+			}
+			last[one.Name] = one.Delivered
+		}
+	})
+}
