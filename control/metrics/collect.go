@@ -14,7 +14,7 @@ import (
 type trafficCollector struct{ m *Metrics }
 
 // flowDescs are the series of one label.
-type flowDescs struct{ recipients, attempts, busy, delay *prometheus.Desc }
+type flowDescs struct{ recipients, attempt, delay *prometheus.Desc }
 
 func newFlowDescs(prefix, label, what string) flowDescs {
 	desc := func(name, help string, more ...string) *prometheus.Desc {
@@ -22,8 +22,7 @@ func newFlowDescs(prefix, label, what string) flowDescs {
 	}
 	return flowDescs{
 		recipients: desc("_recipients_total", "Recipients delivered, deferred and bounced, by "+what+".", "event"),
-		attempts:   desc("_attempts_total", "Delivery attempts, by "+what+"."),
-		busy:       desc("_attempt_seconds_total", "Time of all delivery attempts, by "+what+"."),
+		attempt:    desc("_attempt_seconds", "Time of one delivery attempt, by "+what+"."),
 		delay:      desc("_delay_seconds", "Time from custody to delivery, a recipient, by "+what+"."),
 	}
 }
@@ -37,8 +36,7 @@ var (
 func (c trafficCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []flowDescs{siteDescs, orgDescs} {
 		to <- d.recipients
-		to <- d.attempts
-		to <- d.busy
+		to <- d.attempt
 		to <- d.delay
 	}
 }
@@ -61,8 +59,7 @@ func (d flowDescs) send(to chan<- prometheus.Metric, r Ranked) {
 	counter(d.recipients, float64(r.Delivered), "delivered")
 	counter(d.recipients, float64(r.Deferred), "deferred")
 	counter(d.recipients, float64(r.Bounced), "bounced")
-	counter(d.attempts, float64(r.Attempts))
-	counter(d.busy, r.Busy.Seconds())
+	to <- prometheus.MustNewConstSummary(d.attempt, r.Attempts, r.Busy.Seconds(), nil, r.Name)
 	to <- prometheus.MustNewConstSummary(d.delay, r.Delivered, r.Waited.Seconds(), nil, r.Name)
 }
 
@@ -110,8 +107,8 @@ type sharesCollector struct {
 }
 
 var (
-	siteQueued = prometheus.NewDesc("anechoic_site_queued", "Recipients queued, by the site where their domain led lately, or the domain.", []string{"site"}, nil)
-	orgQueued  = prometheus.NewDesc("anechoic_organisation_queued", "Recipients queued, by organisation.", []string{"org"}, nil)
+	siteQueued = prometheus.NewDesc("anechoic_queue_recipients_by_site", "Recipients queued, by the site where their domain led lately, or the domain.", []string{"site"}, nil)
+	orgQueued  = prometheus.NewDesc("anechoic_queue_recipients_by_organisation", "Recipients queued, by organisation.", []string{"org"}, nil)
 )
 
 // Describe: see prometheus.Collector.
@@ -136,7 +133,5 @@ func most(to chan<- prometheus.Metric, desc *prometheus.Desc, list []Waiting) {
 		}
 		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(w.Queued), w.Name)
 	}
-	if others > 0 {
-		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(others), Other)
-	}
+	to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(others), Other)
 }

@@ -187,3 +187,19 @@ func (c Crowded) Answer(q Question) Answer {
 	}
 	return Answer{}
 }
+
+// All is several behaviours in one: the first that says no is heard, and their
+// waits add up.
+type All []Behaviour
+
+// Answer implements Behaviour. All are asked, so that each sees every question.
+func (all All) Answer(q Question) (a Answer) {
+	for _, b := range all {
+		one := b.Answer(q)
+		a.After += one.After
+		if a.Reply == "" {
+			a.Reply = one.Reply
+		}
+	}
+	return a
+}

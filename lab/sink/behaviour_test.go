@@ -156,3 +156,20 @@ func TestACrowdedProviderTurnsTheNextConnectionAway(t *testing.T) {
 		t.Errorf("who is in stays: %q", a.Reply)
 	}
 }
+
+func TestSeveralBehavioursAreOne(t *testing.T) {
+	all := All{Crowded{Connections: 1}, Closing{Messages: 1}, &Slow{Most: time.Second}, &Slow{Most: time.Minute}}
+	for _, tt := range []struct {
+		q    Question
+		want Answer
+	}{
+		{Question{Stage: Greeting, Open: 1}, Answer{}},
+		{Question{Stage: Greeting, Open: 2}, Answer{Reply: "421 4.7.0 too many connections from your address"}},
+		{Question{Stage: Sender, Taken: 1}, Answer{Reply: "421 4.7.0 too many messages on this connection, closing"}},
+		{Question{Stage: Content}, Answer{After: 61 * time.Second}},
+	} {
+		if got := all.Answer(tt.q); got != tt.want {
+			t.Errorf("%+v: %+v, want %+v", tt.q, got, tt.want)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"anechoic/engine/memory"
 	"anechoic/mail"
@@ -254,4 +255,164 @@ func TestACommandTellsHowFarItCame(t *testing.T) {
 	if diff := cmp.Diff([]int{128, 256, 300}, told); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// Whatever is asked for in whatever order, also during attempts and over restarts: a
+// recipient is there until it is done, a lease goes one way, which is the one that was
+// asked for last before it, and the counts are those of what is listed.
+func TestCoursesAndCommandsInAnyOrderLoseNobody(whole *testing.T) {
+	warrant := provenWarrant(whole)
+	rapid.Check(whole, func(t *rapid.T) {
+		engine := memory.New()
+		q := open(whole, engine)
+		now := noon
+		way := map[string]string{} // of recipients not done
+		var leases []*custody.Lease
+		id := mail.ID("")
+		ask := func(name string, do func(custody.Filter) (custody.Steered, error), then string) {
+			f := custody.Filter{Org: "acme"}
+			if rapid.Bool().Draw(t, name+" of one") {
+				f.ID = id
+			}
+			if _, err := do(f); err != nil {
+				t.Fatal(err)
+			}
+			if then == "" {
+				return
+			}
+			for r := range way {
+				if f.ID == "" || strings.HasSuffix(r, string(id)) {
+					way[r] = strings.TrimPrefix(then, "dns")
+				}
+			}
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"keep": func(t *rapid.T) {
+				s := submission("a@else.test", "b@else.test", "c@other.test")
+				s.Warrant = warrant
+				id = keep(whole, q, s, now)
+				for _, r := range s.Envelope.Recipients {
+					way[r.Address.String()+" "+string(id)] = ""
+				}
+			},
+			"lease": func(t *rapid.T) {
+				got, err := q.Lease(ctx, now, 2, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, l := range got {
+					leads := l.Via
+					if l.End {
+						leads = "end"
+					}
+					for _, r := range l.Recipients {
+						if want, there := way[r.Address.String()+" "+string(l.ID)]; !there || want != leads {
+							t.Fatalf("%s is leased %q, wanted %q (%t)", r.Address, leads, want, there)
+						}
+					}
+				}
+				leases = append(leases, got...)
+			},
+			"settle": func(t *rapid.T) {
+				if len(leases) == 0 {
+					t.Skip("nothing is leased")
+				}
+				l := leases[0]
+				leases = leases[1:]
+				var outcomes []custody.Outcome
+				for i, r := range l.Recipients {
+					result := rapid.SampledFrom([]custody.Result{custody.Delivered, custody.Deferred, custody.Bounced, custody.Held, custody.Untried}).Draw(t, "result")
+					outcomes = append(outcomes, custody.Outcome{Index: i, Result: result})
+					if result == custody.Delivered || result == custody.Bounced {
+						delete(way, r.Address.String()+" "+string(l.ID))
+					}
+				}
+				if err := q.Settle(ctx, l, outcomes, nil, now); err != nil {
+					t.Fatal(err)
+				}
+			},
+			"reroute": func(t *rapid.T) {
+				via := rapid.SampledFrom([]string{"one.test:25", "two.test:25"}).Draw(t, "via")
+				ask("reroute", func(f custody.Filter) (custody.Steered, error) { return q.Reroute(ctx, f, course(via), now) }, via)
+			},
+			"back": func(*rapid.T) {
+				ask("back", func(f custody.Filter) (custody.Steered, error) { return q.Reroute(ctx, f, course(""), now) }, "dns")
+			},
+			"bounce": func(*rapid.T) {
+				ask("bounce", func(f custody.Filter) (custody.Steered, error) { return q.Bounce(ctx, f, course(""), now) }, "end")
+			},
+			"hold": func(*rapid.T) {
+				ask("hold", func(f custody.Filter) (custody.Steered, error) { return q.Hold(ctx, f, mail.ReasonHeld, now) }, "")
+			},
+			"release": func(*rapid.T) {
+				ask("release", func(f custody.Filter) (custody.Steered, error) { return q.Release(ctx, f, now) }, "")
+			},
+			"later":   func(*rapid.T) { now = now.Add(20 * time.Minute) },
+			"restart": func(t *rapid.T) { engine, leases = engine.Reopen(), nil; q = open(whole, engine) },
+			"": func(t *rapid.T) {
+				entries, _, err := q.List(ctx, custody.Filter{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				var d custody.Depth
+				for _, e := range entries {
+					for _, r := range e.Recipients {
+						key := r.Address.String() + " " + string(e.ID)
+						leads := ""
+						if r.Course != nil {
+							if leads = r.Course.Via; r.Course.End {
+								leads = "end"
+							}
+						}
+						if want, there := way[key]; !there || want != leads {
+							t.Fatalf("%s is listed %q, wanted %q (%t)", key, leads, want, there)
+						}
+						switch r.State {
+						case custody.StateQueued:
+							d.Queued++
+						case custody.StateLeased:
+							d.Leased++
+						case custody.StateHeld:
+							d.Held++
+						}
+					}
+				}
+				if got := q.Depth(); d.Queued+d.Leased+d.Held != len(way) || got.Leased != d.Leased || got.Messages != len(entries) {
+					t.Fatalf("%d recipients are known, listed %+v, counted %+v", len(way), d, got)
+				}
+			},
+		})
+		// In the end all of it can be leased.
+		for _, l := range leases {
+			if err := q.Settle(ctx, l, nil, nil, now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := q.Release(ctx, custody.Filter{}, now); err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for {
+			got, err := q.Lease(ctx, now.Add(3*time.Hour), 50, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(got) == 0 {
+				break
+			}
+			for _, l := range got {
+				n += len(l.Recipients)
+				var all []custody.Outcome
+				for i := range l.Recipients {
+					all = append(all, custody.Outcome{Index: i, Result: custody.Delivered})
+				}
+				if err := q.Settle(ctx, l, all, nil, now); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if d := q.Depth(); n != len(way) || d.Messages+d.Queued+d.Held+d.Leased != 0 {
+			t.Fatalf("%d of %d were leased, %+v is left", n, len(way), d)
+		}
+	})
 }

@@ -27,7 +27,6 @@ type chunkServer struct {
 	content  bytes.Buffer
 	sizes    []int
 	complete bool
-	behind   int // most chunks that were there before an answer
 	reset    bool
 }
 

@@ -396,7 +396,11 @@ func (d *Dispatcher) try(ctx context.Context, t task) (end ending, results []Res
 	}
 	bounce := Bounce{Lease: t.lease, Content: content, Warrant: warrant}
 	if t.lease.End {
-		return d.conclude(ctx, bounce, "", ended(t.lease)), nil, true
+		end = d.conclude(ctx, bounce, "", ended(t.lease))
+		for i := range end.outcomes {
+			end.outcomes[i].Class = "" // the words are ours: they say nothing of the recipient
+		}
+		return end, nil, true
 	}
 	if t.lease.Via != "" && warrant.Kind() != custody.KindProven {
 		return d.refuse(ctx, bounce, mail.Internal.Because("message %s was rerouted without a proof", t.lease.ID)), nil, true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,9 +71,9 @@ func TestReroutedMailGoesToTheChosenNextHopThoughItsSiteIsDead(t *testing.T) {
 			}
 			return each(a, deferred("4.4.1", "connection refused"))
 		}
-		asked := 0
+		var asked atomic.Int64
 		s.Ask = func(context.Context, *custody.Lease, custody.Content, custody.Warrant) *mail.Refusal {
-			asked++
+			asked.Add(1)
 			return nil
 		}
 		for range 5 {
@@ -84,15 +85,15 @@ func TestReroutedMailGoesToTheChosenNextHopThoughItsSiteIsDead(t *testing.T) {
 			t.Fatalf("the site is %+v", status)
 		}
 		id := s.keepProven(to(t, "carol@globex.example")...)
-		before := asked
+		before := asked.Load()
 		done, err := s.queue.Reroute(t.Context(), custody.Filter{}, custody.Course{Via: "hop.example:2525", By: "ann"}, time.Now())
 		if err != nil || done.Messages != 6 {
 			t.Fatalf("%+v, %v", done, err)
 		}
 		synctest.Wait()
 		s.stop()
-		if s.left() != 0 || asked-before != 6 {
-			t.Errorf("%d recipients are left, policy was asked %d times", s.left(), asked-before)
+		if s.left() != 0 || asked.Load()-before != 6 {
+			t.Errorf("%d recipients are left, policy was asked %d times", s.left(), asked.Load()-before)
 		}
 		last := s.made()[len(s.made())-1]
 		if last.Route.Site != "hop.example:2525" || last.Route.Hosts[0].Port != 2525 || last.Route.Hosts[0].Addresses[0] != netip.MustParseAddr("10.0.0.7") {

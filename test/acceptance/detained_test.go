@@ -224,7 +224,7 @@ func TestTheQueueDoesNotReachDetainedMail(t *testing.T) {
 	r := newRelay(t, holding(), nil)
 	r.detain(t, forwardedBy("friend@freemail.test"))
 	for _, verb := range []api.Verb{api.Release, api.Retry, api.Drop} {
-		done, err := r.api.Steer(t.Context(), verb, api.Selection{All: true})
+		done, err := r.api.Steer(t.Context(), verb, api.Selection{All: true}, nil)
 		if err != nil || done.Messages > 0 {
 			t.Errorf("queue %s: %+v, %v", verb, done, err)
 		}

@@ -305,7 +305,7 @@ func keyRevoked(t *testing.T, _ *relay) {
 	}
 	r.retry(t, id)
 	r.heldFor(t, id, mail.ReasonKeyRevoked)
-	if _, err := r.api.Steer(t.Context(), api.Release, api.Selection{IDs: []mail.ID{id}}); err != nil {
+	if _, err := r.api.Steer(t.Context(), api.Release, api.Selection{IDs: []mail.ID{id}}, nil); err != nil {
 		t.Fatal(err)
 	}
 	r.heldAgain(t, id)
@@ -384,7 +384,7 @@ func (r *relay) tried(t *testing.T, id mail.ID, attempts int) {
 // retry makes a message due now.
 func (r *relay) retry(t *testing.T, id mail.ID) {
 	t.Helper()
-	if done, err := r.api.Steer(t.Context(), api.Retry, api.Selection{IDs: []mail.ID{id}}); err != nil || done.Messages != 1 {
+	if done, err := r.api.Steer(t.Context(), api.Retry, api.Selection{IDs: []mail.ID{id}}, nil); err != nil || done.Messages != 1 {
 		t.Fatalf("%+v, %v", done, err)
 	}
 }
@@ -422,13 +422,13 @@ var replacement = org.NewSecret()
 // restoredAndReleased: once the registry permits it again, a release sends it.
 func (r *relay) restoredAndReleased(t *testing.T, id mail.ID, l letter) {
 	t.Helper()
-	if _, err := r.api.Steer(t.Context(), api.Release, api.Selection{IDs: []mail.ID{id}}); err != nil {
+	if _, err := r.api.Steer(t.Context(), api.Release, api.Selection{IDs: []mail.ID{id}}, nil); err != nil {
 		t.Fatal(err)
 	}
 	r.heldAgain(t, id)
 	r.writeRegistry(t, registry())
 	r.reload(t)
-	if _, err := r.api.Steer(t.Context(), api.Release, api.Selection{IDs: []mail.ID{id}}); err != nil {
+	if _, err := r.api.Steer(t.Context(), api.Release, api.Selection{IDs: []mail.ID{id}}, nil); err != nil {
 		t.Fatal(err)
 	}
 	r.await(t, messageID(l.data))

@@ -64,7 +64,7 @@ func (r *relay) waiting(t *testing.T, l letter) (id mail.ID, messageID string) {
 
 func (r *relay) steer(t *testing.T, verb api.Verb, id mail.ID) {
 	t.Helper()
-	if done, err := r.api.Steer(t.Context(), verb, api.Selection{IDs: []mail.ID{id}}); err != nil || done.Recipients != 1 {
+	if done, err := r.api.Steer(t.Context(), verb, api.Selection{IDs: []mail.ID{id}}, nil); err != nil || done.Recipients != 1 {
 		t.Fatalf("%s: %+v, %v", verb, done, err)
 	}
 }
@@ -185,7 +185,7 @@ func transferred(text string) string {
 func TestMailOfADomainThatDNSGivesToAnotherIsHeld(t *testing.T) {
 	r := newRelay(t, registry(), func(i *lab.Internet) { i.Zone.SetTTL(0) })
 	id, messageID := r.waiting(t, mailFromUser("app@acme", "ann@acme.test"))
-	steered, err := r.api.Steer(t.Context(), api.Hold, api.Selection{All: true})
+	steered, err := r.api.Steer(t.Context(), api.Hold, api.Selection{All: true}, nil)
 	if err != nil || steered.Recipients != 1 {
 		t.Fatalf("held: %+v, %v", steered, err)
 	}

@@ -231,7 +231,7 @@ func TestAPanicTellsNoSecret(t *testing.T) {
 		},
 		// In a request to the control socket.
 		"queue steered": func(t *testing.T) {
-			_, err := r.api.Steer(t.Context(), api.Hold, api.Selection{Org: "acme"})
+			_, err := r.api.Steer(t.Context(), api.Hold, api.Selection{Org: "acme"}, nil)
 			if err == nil || strings.Contains(err.Error(), acmeSecret) {
 				t.Errorf("control: %v", err)
 			}

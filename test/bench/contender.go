@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"anechoic/control/api"
 	"anechoic/org"
 )
 
@@ -29,8 +30,10 @@ type contender struct {
 // running is a relay that takes mail. The caller stops it.
 type running struct {
 	addr string
+	data string // its data directory; of this project's relay only
 	pids string // roots of its process trees, with commas
 	stop func() error
+	kill func() // at once; of this project's relay only
 }
 
 // The generator's way in: a credential over TLS.
@@ -61,7 +64,18 @@ func withLibcrypto(g *ground) contender {
 	c := pureGo(g)
 	c.name, c.terms.Signer = "Anechoic with libcrypto", "libcrypto.so.3, no cgo"
 	c.start = func(ctx context.Context) (running, error) {
-		return startRelay(ctx, g, g.path("anechoic-libcrypto"), "serve", "--config")
+		r, err := startRelay(ctx, g, g.path("anechoic-libcrypto"), "serve", "--config")
+		if err != nil {
+			return r, err
+		}
+		status, err := api.NewClient(r.data).Status(ctx, "bench")
+		if err == nil && status.RSA == "Go" {
+			err = errors.New("the relay built with libcrypto signs with Go: libcrypto.so.3 is not there, or not as it should be (Debian: apt-get install libssl3)")
+		}
+		if err != nil {
+			return running{}, errors.Join(err, r.stop())
+		}
+		return r, nil
 	}
 	return c
 }
@@ -93,7 +107,8 @@ func startRelay(ctx context.Context, g *ground, program string, args ...string) 
 		return running{}, err
 	}
 	end := r.stop
-	r.stop = func() error { return errors.Join(end(), os.RemoveAll(filepath.Join(dir, "data"))) }
+	r.data = filepath.Join(dir, "data")
+	r.stop = func() error { return errors.Join(end(), os.RemoveAll(r.data)) }
 	return r, nil
 }
 
@@ -116,6 +131,10 @@ func launch(ctx context.Context, dir, program string, args ...string) (running, 
 		}
 		return err
 	}
+	kill := func() {
+		_ = c.Process.Kill()
+		_ = c.Wait() // its error is that it was killed
+	}
 	var ready struct {
 		SMTP []string `json:"smtp"`
 	}
@@ -126,7 +145,7 @@ func launch(ctx context.Context, dir, program string, args ...string) (running, 
 	if err != nil || len(ready.SMTP) == 0 {
 		return running{}, errors.Join(fmt.Errorf("no ready line: %w", err), stop())
 	}
-	return running{addr: ready.SMTP[0], pids: strconv.Itoa(c.Process.Pid), stop: stop}, nil
+	return running{addr: ready.SMTP[0], pids: strconv.Itoa(c.Process.Pid), stop: stop, kill: kill}, nil
 }
 
 // writeNode writes configuration, registry and keys of a node: by itself with one

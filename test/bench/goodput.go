@@ -25,7 +25,7 @@ type provider struct {
 
 func (p provider) domain() string { return p.name + ".example" }
 
-// address gives the n-th provider's; all have the same port.
+// providerAddress is the n-th provider's; all have the same port.
 func providerAddress(n int) netip.Addr { return netip.AddrFrom4([4]byte{127, 70, 0, byte(1 + n)}) }
 
 // What the providers do.
@@ -37,6 +37,7 @@ const (
 	slowMost       = 1500 * time.Millisecond
 	rateShare      = 0.7 // of what the provider is handed
 	crowdedFor     = 2
+	crowdedSlow    = 100 * time.Millisecond
 	plainProvider  = "plain"
 	goodputRun     = 1000 // number of the first provider's generator: it is in each message
 	goodputPerConn = 5    // connections of one generator
@@ -54,7 +55,9 @@ var providers = []provider{
 	{"rate", fmt.Sprintf("421 4.7.0 or 451 4.7.1 past %.0f %% of what it is handed", 100*rateShare), func(share float64) sink.Behaviour {
 		return &sink.Rate{PerSecond: rateShare * share, Burst: max(1, share), Dice: sink.Seeded(2)}
 	}},
-	{"crowded", fmt.Sprintf("421 to all but %d connections", crowdedFor), func(float64) sink.Behaviour { return sink.Crowded{Connections: crowdedFor} }},
+	{"crowded", fmt.Sprintf("421 to all but %d connections, %s for each message", crowdedFor, crowdedSlow), func(float64) sink.Behaviour {
+		return sink.All{sink.Crowded{Connections: crowdedFor}, &sink.Slow{Most: crowdedSlow}}
+	}},
 }
 
 // How both relays try again. Postfix waits as long as a message is old, within
@@ -106,8 +109,7 @@ func goodput(ctx context.Context, g *ground, o options, out io.Writer) error {
 		return err
 	}
 	g.publishProviders()
-	contenders := []contender{withoutTLS(withLibcrypto(g)), withoutTLS(pureGo(g))}
-	left := ""
+	contenders, left := []contender{withoutTLS(withLibcrypto(g))}, ""
 	switch missing := postfixMissing(); {
 	case o.alone:
 	case missing != "":
@@ -265,14 +267,15 @@ func submitToAll(ctx context.Context, g *ground, c contender, r running, o optio
 
 // awaitAll waits until every provider has what the relay took for it, or until a
 // time.
-func awaitAll(ctx context.Context, sinks []*sink.Sink, accepted []int, until time.Time) (tallies []sink.Tally) {
+func awaitAll(ctx context.Context, sinks []*sink.Sink, accepted []int, until time.Time) []sink.Tally {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	tallies := make([]sink.Tally, len(sinks))
 	for {
-		tallies, complete := tallies[:0], true
+		complete := true
 		for i, s := range sinks {
-			t := s.Tally()
-			tallies, complete = append(tallies, t), complete && t.Unique() >= accepted[i]
+			tallies[i] = s.Tally()
+			complete = complete && tallies[i].Unique() >= accepted[i]
 		}
 		if complete || time.Now().After(until) {
 			return tallies
@@ -319,6 +322,30 @@ func share(part, whole int) float64 { return float64(part) / float64(max(1, whol
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
+// medianGoodput takes the median of every figure by itself, and sums of counts.
+func medianGoodput(rounds []Goodput) Goodput {
+	of := func(figure func(Goodput) float64) float64 {
+		var all []float64
+		for _, r := range rounds {
+			all = append(all, figure(r))
+		}
+		return median(all)
+	}
+	m := Goodput{
+		Relay: rounds[0].Relay, Terms: rounds[0].Terms,
+		Window:   of(func(g Goodput) float64 { return g.Window }),
+		Whole:    of(func(g Goodput) float64 { return g.Whole }),
+		Seconds:  of(func(g Goodput) float64 { return g.Seconds }),
+		Attempts: of(func(g Goodput) float64 { return g.Attempts }),
+		PlainP50: of(func(g Goodput) float64 { return g.PlainP50 }),
+		PlainP99: of(func(g Goodput) float64 { return g.PlainP99 }),
+	}
+	for _, r := range rounds {
+		m.Submitted, m.Missing, m.Twice = m.Submitted+r.Submitted, m.Missing+r.Missing, m.Twice+r.Twice
+	}
+	return m
+}
+
 // writeGoodput prints the conditions, the medians of all rounds, and what each
 // provider saw in the last one.
 func writeGoodput(out io.Writer, o options, left string, rounds [][]Goodput) error {
@@ -335,23 +362,12 @@ func writeGoodput(out io.Writer, o options, left string, rounds [][]Goodput) err
 	}
 	b.WriteString("\n| relay | delivered/s while submitting | delivered/s until all were | seconds until all were | attempts a delivery | plain p50/p99 ms | messages | missing | twice |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n")
 	for _, r := range rounds {
-		of := func(figure func(Goodput) float64) float64 {
-			var all []float64
-			for _, round := range r {
-				all = append(all, figure(round))
-			}
-			return median(all)
+		m := medianGoodput(r)
+		whole, seconds := "–", "–"
+		if m.Missing == 0 {
+			whole, seconds = fmt.Sprintf("%.1f", m.Whole), fmt.Sprintf("%.0f", m.Seconds)
 		}
-		messages, missing, twice := 0, 0, 0
-		for _, round := range r {
-			messages, missing, twice = messages+round.Submitted, missing+round.Missing, twice+round.Twice
-		}
-		until := [2]string{"–", "–"}
-		if missing == 0 {
-			until = [2]string{fmt.Sprintf("%.1f", of(func(g Goodput) float64 { return g.Whole })), fmt.Sprintf("%.0f", of(func(g Goodput) float64 { return g.Seconds }))}
-		}
-		fmt.Fprintf(&b, "| %s | %.1f | %s | %s | %.2f | %.0f / %.0f | %d | %d | %d |\n", r[0].Relay, of(func(g Goodput) float64 { return g.Window }), until[0], until[1],
-			of(func(g Goodput) float64 { return g.Attempts }), of(func(g Goodput) float64 { return g.PlainP50 }), of(func(g Goodput) float64 { return g.PlainP99 }), messages, missing, twice)
+		fmt.Fprintf(&b, "| %s | %.1f | %s | %s | %.2f | %.0f / %.0f | %d | %d | %d |\n", m.Relay, m.Window, whole, seconds, m.Attempts, m.PlainP50, m.PlainP99, m.Submitted, m.Missing, m.Twice)
 	}
 	b.WriteString("\nWhat each provider saw in the last round:\n\n| provider | relay | delivered | of | delivered/s while submitting | attempts a delivery | p50/p99 s | refused | connections | turned away | most at a time | twice |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n")
 	for i, p := range providers {

@@ -47,6 +47,9 @@ type ground struct {
 // prepare builds the binaries and makes the signing key that every relay uses.
 func prepare(ctx context.Context, errs io.Writer) (g *ground, err error) {
 	g = &ground{errs: errs}
+	if err := programsMissing(); err != nil {
+		return g, err
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, g.close())
@@ -83,6 +86,20 @@ func prepare(ctx context.Context, errs io.Writer) (g *ground, err error) {
 		return g, err
 	}
 	return g, g.serveDNS()
+}
+
+// programsMissing says what every mode needs and is not installed.
+func programsMissing() error {
+	needed := []string{"go"}
+	if os.Geteuid() == 0 {
+		needed = append(needed, "nice")
+	}
+	for _, program := range needed {
+		if _, err := exec.LookPath(program); err != nil {
+			return fmt.Errorf("%s is not installed, or not in PATH", program)
+		}
+	}
+	return nil
 }
 
 // serveDNS publishes the proof of the domain and its key.
