@@ -169,6 +169,7 @@ func (c *checker) delivery(t *deliveryTable) Delivery {
 		HELO:        c.domain("delivery.helo", t.HELO),
 		TLS:         c.choice("delivery.tls", t.TLS, tlsLevels...),
 		ExpireAfter: c.duration("delivery.expire_after", t.ExpireAfter, minExpire, maxExpire),
+		DelayAfter:  c.duration("delivery.delay_notice_after", t.DelayAfter, minExpire, maxExpire),
 		Port:        c.number("delivery.port", t.Port, 1, 65535),
 		IP:          c.choice("delivery.ip", t.IP, families...),
 		Shaping:     c.path(t.Shaping),

@@ -125,6 +125,7 @@ type Delivery struct {
 	TLS         string         // one of the values below
 	Domains     []TLSDomain    // what is asked of the hosts of single domains instead
 	ExpireAfter time.Duration
+	DelayAfter  time.Duration   // after which a sender is told of a delay; past ExpireAfter: never
 	RetryAfter  []time.Duration // the last one repeats
 	Port        int
 }

@@ -77,6 +77,7 @@ type deliveryTable struct {
 	HELO        string           `toml:"helo"`
 	TLS         string           `toml:"tls"`
 	ExpireAfter string           `toml:"expire_after"`
+	DelayAfter  string           `toml:"delay_notice_after"`
 	RetryAfter  []string         `toml:"retry_after"`
 	Port        int              `toml:"port"`
 	IP          string           `toml:"ip"`
@@ -146,7 +147,7 @@ func defaults() file {
 		},
 		Limits:     limitsTable{RefusedPerClaim: 5000, ReportsPerHour: 100, AuthFailuresPerPeer: 100},
 		DNS:        dnsTable{Timeout: "5s", DNSSEC: DNSSECAuto, DNSSECProbe: "."},
-		Delivery:   deliveryTable{TLS: TLSOpportunistic, IP: string(delivery.AnyFamily), ExpireAfter: "120h", Port: 25},
+		Delivery:   deliveryTable{TLS: TLSOpportunistic, IP: string(delivery.AnyFamily), ExpireAfter: "120h", DelayAfter: "4h", Port: 25},
 		Screening:  screeningTable{OnLoss: OnLossDefer},
 		Console:    listenTable{Listen: "127.0.0.1:8025"},
 		Operations: listenTable{Listen: "127.0.0.1:8026"},

@@ -55,6 +55,7 @@ func (c Config) file() file {
 			TLS:         c.Delivery.TLS,
 			Domains:     c.Delivery.tlsTables(),
 			ExpireAfter: span(c.Delivery.ExpireAfter),
+			DelayAfter:  span(c.Delivery.DelayAfter),
 			RetryAfter:  spans(c.Delivery.RetryAfter),
 			Port:        c.Delivery.Port,
 			IP:          c.Delivery.IP,
