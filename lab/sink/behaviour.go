@@ -78,7 +78,7 @@ func (s *Storm) Answer(q Question) Answer {
 }
 
 // Greylist puts the first attempt of a sender, recipient and network off, and
-// takes later ones once some time went by (RFC 6647 section 2.1). The network is
+// takes later ones once some time went by (RFC 6647 section 2.4). The network is
 // a /24 or a /64, so that a pool of addresses is one client.
 type Greylist struct {
 	Delay time.Duration

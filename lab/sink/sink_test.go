@@ -215,9 +215,9 @@ func TestPercentilesAreOfTheNearestRank(t *testing.T) {
 	}
 }
 
-// FuzzSession: whatever a client sends, the session ends, every reply has a code,
+// FuzzProvider: whatever a client sends, the session ends, every reply has a code,
 // and nothing counts as taken that was not.
-func FuzzSession(f *testing.F) {
+func FuzzProvider(f *testing.F) {
 	group, text := message("1@x", "b@storm.example")
 	f.Add(group + text + "QUIT\r\n")
 	f.Add("EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<\r\nDATA\r\n")
