@@ -3,6 +3,7 @@ package org
 import (
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -73,19 +74,23 @@ func (r *Registry) Place(problems []Problem) []Problem {
 }
 
 // checkKeyFiles reads every key file and holds it against the algorithm that
-// stands beside it.
-func (r *Registry) checkKeyFiles() (problems []Problem) {
-	for i := range r.Organisations {
-		for j := range r.Organisations[i].Domains {
-			for k := range r.Organisations[i].Domains[j].DKIM {
-				e := &r.Organisations[i].Domains[j].DKIM[k]
-				if e.KeyFile == "" || e.Algorithm == "" {
-					continue
-				}
-				if _, err := ReadKeyFile(r.keyFile(e), Algorithm(e.Algorithm)); err != nil {
-					where := below(below(below("organisation", i)+".domain", j)+".dkim", k) + ".key_file"
-					problems = append(problems, Problem{Where: where, Message: err.Error(), Hint: "a PKCS#8 PEM file, relative to the registry; without key_file a key is made and kept sealed"})
-				}
+// stands beside it, organisations side by side.
+func (r *Registry) checkKeyFiles() []Problem {
+	problems := make([][]Problem, len(r.Organisations))
+	sideBySide(len(r.Organisations), func(i int) { problems[i] = r.checkKeyFilesOf(i) })
+	return slices.Concat(problems...)
+}
+
+func (r *Registry) checkKeyFilesOf(i int) (problems []Problem) {
+	for j := range r.Organisations[i].Domains {
+		for k := range r.Organisations[i].Domains[j].DKIM {
+			e := &r.Organisations[i].Domains[j].DKIM[k]
+			if e.KeyFile == "" || e.Algorithm == "" {
+				continue
+			}
+			if _, err := ReadKeyFile(r.keyFile(e), Algorithm(e.Algorithm)); err != nil {
+				where := below(below(below("organisation", i)+".domain", j)+".dkim", k) + ".key_file"
+				problems = append(problems, Problem{Where: where, Message: err.Error(), Hint: "a PKCS#8 PEM file, relative to the registry; without key_file a key is made and kept sealed"})
 			}
 		}
 	}

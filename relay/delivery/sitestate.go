@@ -15,8 +15,11 @@ const (
 	deadFor   = time.Minute
 	maxDead   = 30 * time.Minute
 
-	busyFor = 15 * time.Second
-	maxBusy = 15 * time.Minute
+	busyFor   = 15 * time.Second
+	maxBusy   = 15 * time.Minute
+	briefBusy = 2 * time.Second // where it took some mail since the last pause: it has a rate, and that is learned
+
+	maxSpacing = time.Minute // between two attempts, learned
 
 	calmAfter = 10 // attempts in a row that were taken, until pauses begin short again
 )
@@ -47,6 +50,10 @@ type siteState struct {
 	why     Result    // what began it
 	next    time.Time // no attempt before: the rate
 
+	spacing time.Duration // between attempts, learned of a site that takes some and refuses the rest
+	flowing time.Time     // the first attempt since the last pause
+	took    int           // taken since
+
 	slow      int       // by what the shaping file divides the limits
 	slowUntil time.Time // and until when
 }
@@ -74,7 +81,7 @@ func (s *siteState) ready(now time.Time, l SiteLimits, underWay int) (ok bool, a
 		return false, time.Time{}
 	case now.Before(s.until):
 		return false, s.until
-	case l.interval() > 0 && now.Before(s.next):
+	case s.interval(l) > 0 && now.Before(s.next):
 		return false, s.next
 	}
 	return true, time.Time{}
@@ -83,10 +90,17 @@ func (s *siteState) ready(now time.Time, l SiteLimits, underWay int) (ok bool, a
 // begin notes that an attempt began. Attempts are spaced evenly, so that no span of
 // time, wherever it begins, has more than the limit.
 func (s *siteState) begin(now time.Time, l SiteLimits) {
-	if interval := s.slowed(now, l).interval(); interval > 0 {
+	if interval := s.interval(s.slowed(now, l)); interval > 0 {
 		s.next = now.Add(interval)
 	}
+	if s.flowing.IsZero() || s.flowing.Before(s.until) {
+		s.flowing = now
+	}
 }
+
+// interval is the time between two attempts, by the limits and by what was learned;
+// 0: no bound.
+func (s *siteState) interval(l SiteLimits) time.Duration { return max(l.interval(), s.spacing) }
 
 // interval is the time between two attempts; 0: no bound.
 func (l SiteLimits) interval() time.Duration {
@@ -111,13 +125,24 @@ func (s *siteState) learn(now, began time.Time, what lesson, why Result, l SiteL
 	case taken:
 		s.missed = 0
 		s.grow(float64(max(l.Connections, 1)))
+		if !began.Before(s.since) {
+			s.took++
+		}
 		if s.calm++; s.calm >= calmAfter {
 			s.calm, s.pauses = 0, 0
+			s.hasten()
 		}
 	case busy:
 		s.missed = 0
 		s.window, s.careful = max(1, s.window/2), true
-		s.pause(now, busyFor, maxBusy, why)
+		if s.took == 0 {
+			s.pause(now, busyFor, maxBusy, why)
+			break
+		}
+		s.slacken(now)
+		s.pauses = 0
+		s.pause(now, briefBusy, briefBusy, why)
+		s.pauses = 0 // the next is the first of those without any mail between
 	case unreachable:
 		s.window, s.careful = max(1, s.window-1), true
 		s.calm = 0
@@ -141,6 +166,19 @@ func (s *siteState) grow(most float64) {
 	}
 }
 
+// slacken spaces attempts wider than the site took them since the last pause.
+func (s *siteState) slacken(now time.Time) {
+	lately := now.Sub(s.flowing) / time.Duration(s.took)
+	s.spacing = min(max(lately, s.spacing, time.Millisecond)*3/2, maxSpacing)
+}
+
+// hasten spaces attempts a little closer, in the end not at all.
+func (s *siteState) hasten() {
+	if s.spacing -= s.spacing / 8; s.spacing < 2*time.Millisecond {
+		s.spacing = 0
+	}
+}
+
 // pause begins one: of the first length, doubled with each in a row.
 func (s *siteState) pause(now time.Time, first, longest time.Duration, why Result) {
 	length := longest
@@ -148,7 +186,7 @@ func (s *siteState) pause(now time.Time, first, longest time.Duration, why Resul
 		length = min(first<<s.pauses, longest)
 	}
 	s.pauses++
-	s.calm, s.dead = 0, false
+	s.calm, s.took, s.dead = 0, 0, false
 	s.since, s.why = now, why
 	if end := now.Add(length); end.After(s.until) { // advice may have made it longer
 		s.until = end

@@ -109,9 +109,14 @@ func TestASiteThatAsksForLessGetsLongerPausesEachTime(t *testing.T) {
 	for range calmAfter {
 		s.learn(now, now, taken, Result{}, l)
 	}
-	s.learn(now, now, busy, Result{}, l)
-	if until, _ := s.paused(now); until.Sub(now) != busyFor {
-		t.Errorf("after a calm time the pause is %s", until.Sub(now))
+	for _, want := range []time.Duration{briefBusy, busyFor} {
+		s.begin(now, l)
+		s.learn(now, now, busy, Result{}, l)
+		until, _ := s.paused(now)
+		if until.Sub(now) != want {
+			t.Errorf("after a calm time the pause is %s, want %s", until.Sub(now), want)
+		}
+		now = until
 	}
 }
 
