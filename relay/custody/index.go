@@ -17,6 +17,7 @@ type index struct {
 	waiting   laneHeap  // lanes whose first slot is not due, by when it is
 	ready     []*tenant // have lanes that were due, in the order of their turns
 	passed    []*tenant // passed over in this call of take
+	cut       bool      // the last call of take ended before all that is due was looked at
 	held      int       // recipients
 	leased    int       // recipients
 

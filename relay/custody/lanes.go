@@ -184,20 +184,32 @@ type Candidate struct {
 	Overdue bool
 }
 
+// How much of what cannot go is looked at in one call of take, and how soon the rest
+// is: with a million messages for a site that takes no more, looking at all of them
+// at each call would be all that a processor does.
+const (
+	maxPassed = 256
+	lookAgain = 5 * time.Millisecond
+)
+
 // take gives up to want slots that are due, out of their heaps. skip is asked
 // before each; a lane it names is passed over until the next call and keeps its
-// turn.
+// turn, unless so many are passed over that the call ends: then those come last, and
+// the next call goes on where this one ended.
 func (x *index) take(now int64, want int, skip func(Candidate) bool) []*slot {
 	x.ripen(now)
 	var taken []*slot
 	var idle []*tenant
-	for len(x.ready) > 0 && len(taken) < want {
+	passes := 0
+	for len(x.ready) > 0 && len(taken) < want && passes < maxPassed {
 		t := x.ready[0]
 		x.ready = x.ready[1:]
-		s := x.turn(t, now, skip)
+		s := x.turn(t, now, skip, &passes)
 		switch {
 		case s != nil:
 			taken = append(taken, s)
+			x.ready = append(x.ready, t)
+		case len(t.ready) > 0: // the call ends
 			x.ready = append(x.ready, t)
 		case len(t.passed) > 0:
 			idle = append(idle, t)
@@ -206,20 +218,28 @@ func (x *index) take(now int64, want int, skip func(Candidate) bool) []*slot {
 			x.retire(t)
 		}
 	}
+	x.cut = passes >= maxPassed
 	for _, t := range x.passed {
-		t.ready = append(t.passed, t.ready...)
+		if x.cut {
+			t.ready = append(t.ready, t.passed...)
+		} else {
+			t.ready = append(t.passed, t.ready...)
+		}
 		t.passed = nil
 	}
 	x.passed = x.passed[:0]
-	if len(idle) > 0 {
+	if x.cut {
+		x.ready = append(x.ready, idle...)
+	} else if len(idle) > 0 {
 		x.ready = append(idle, x.ready...)
 	}
 	return taken
 }
 
-// turn gives the next slot of one organisation, or nil.
-func (x *index) turn(t *tenant, now int64, skip func(Candidate) bool) *slot {
-	for len(t.ready) > 0 {
+// turn gives the next slot of one organisation, or nil, and counts the lanes that
+// it passed over.
+func (x *index) turn(t *tenant, now int64, skip func(Candidate) bool, passes *int) *slot {
+	for len(t.ready) > 0 && *passes < maxPassed {
 		l := t.ready[0]
 		t.ready = t.ready[1:]
 		s := l.first()
@@ -233,6 +253,7 @@ func (x *index) turn(t *tenant, now int64, skip func(Candidate) bool) *slot {
 				x.passed = append(x.passed, t)
 			}
 			t.passed = append(t.passed, l)
+			*passes++
 		default:
 			x.remove(s)
 			t.ready = append(t.ready, l)
@@ -289,9 +310,13 @@ func (l *lane) pullIn(limit int64) {
 	}
 }
 
-// nextDue is when the first lane becomes due of those that are not at now.
+// nextDue is when the first lane becomes due of those that are not at now; or soon, if
+// not all that were due were looked at.
 func (x *index) nextDue(now int64) (int64, bool) {
 	x.ripen(now)
+	if x.cut {
+		return now + int64(lookAgain), true
+	}
 	if len(x.waiting) == 0 {
 		return 0, false
 	}

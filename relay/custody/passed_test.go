@@ -1,0 +1,44 @@
+package custody_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"anechoic/engine/memory"
+	"anechoic/relay/custody"
+)
+
+// TestMuchThatCannotGoDoesNotHideTheRest: of thousands of domains that are passed
+// over a call looks at a bounded number, and goes on where the last one ended.
+func TestMuchThatCannotGoDoesNotHideTheRest(t *testing.T) {
+	const resting = 3000
+	q := open(t, memory.New())
+	for n := range resting {
+		sub := submission(fmt.Sprintf("r@d%d.test", n))
+		sub.Warrant = warrantOf(fmt.Sprintf("org%d", n%7))
+		keep(t, q, sub, noon)
+	}
+	want := keep(t, q, submission("r@free.test"), noon.Add(time.Millisecond))
+	now := noon.Add(time.Second)
+	for call := 1; ; call++ {
+		asked := 0
+		leases, err := q.Lease(ctx, now, 10, func(c custody.Candidate) bool {
+			asked++
+			return c.Domain.String() != "free.test"
+		})
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case asked > 300:
+			t.Fatalf("call %d asked of %d", call, asked)
+		case len(leases) == 1 && leases[0].ID == want:
+			return
+		case len(leases) > 0 || call > 20:
+			t.Fatalf("call %d gave %d leases", call, len(leases))
+		}
+		if due, ok := q.NextDue(now); !ok || due.Sub(now) > 10*time.Millisecond {
+			t.Fatalf("the rest is looked at only at %s (%v)", due, ok)
+		}
+	}
+}
