@@ -18,8 +18,11 @@ type index struct {
 	ready     []*tenant // have lanes that were due, in the order of their turns
 	passed    []*tenant // passed over in this call of take
 	cut       bool      // the last call of take ended before all that is due was looked at
-	held      int       // recipients
-	leased    int       // recipients
+
+	readyLanes int // of all tenants
+	fruitless  int // lanes passed over since one gave something, or since all were
+	held       int // recipients
+	leased     int // recipients
 
 	latest  int64 // no slot was placed with a later due
 	longest int64 // how far off a due time can be by rights

@@ -218,9 +218,15 @@ func (x *index) take(now int64, want int, skip func(Candidate) bool) []*slot {
 			x.retire(t)
 		}
 	}
-	x.cut = passes >= maxPassed
+	if x.fruitless += passes; len(taken) > 0 {
+		x.fruitless = 0
+	}
+	cut := passes >= maxPassed
+	if x.cut = cut && x.fruitless < x.readyLanes; !x.cut {
+		x.fruitless = 0 // all were looked at
+	}
 	for _, t := range x.passed {
-		if x.cut {
+		if cut {
 			t.ready = append(t.ready, t.passed...)
 		} else {
 			t.ready = append(t.passed, t.ready...)
@@ -228,7 +234,7 @@ func (x *index) take(now int64, want int, skip func(Candidate) bool) []*slot {
 		t.passed = nil
 	}
 	x.passed = x.passed[:0]
-	if x.cut {
+	if cut {
 		x.ready = append(x.ready, idle...)
 	} else if len(idle) > 0 {
 		x.ready = append(idle, x.ready...)
@@ -246,6 +252,7 @@ func (x *index) turn(t *tenant, now int64, skip func(Candidate) bool, passes *in
 		switch {
 		case s == nil || s.due > now:
 			l.place = placeNowhere
+			x.readyLanes--
 			x.moved(l)
 			x.unlist(l)
 		case skip != nil && skip(Candidate{Domain: l.domain, Via: l.way.via, End: l.way.end, Organisation: t.org, Overdue: s.entry.key.kept()+x.expires <= now}):
@@ -269,6 +276,7 @@ func (x *index) ripen(now int64) {
 	for len(x.waiting) > 0 && x.waiting[0].due <= now {
 		l := heap.Pop(&x.waiting).(*lane)
 		l.place = placeReady
+		x.readyLanes++
 		t := l.tenant
 		t.ready = append(t.ready, l)
 		if !t.listed {

@@ -33,6 +33,8 @@ func TestMuchThatCannotGoDoesNotHideTheRest(t *testing.T) {
 		case asked > 300:
 			t.Fatalf("call %d asked of %d", call, asked)
 		case len(leases) == 1 && leases[0].ID == want:
+			settle(t, q, leases[0], custody.Outcome{Result: custody.Delivered}, now)
+			rests(t, q, now)
 			return
 		case len(leases) > 0 || call > 20:
 			t.Fatalf("call %d gave %d leases", call, len(leases))
@@ -41,4 +43,19 @@ func TestMuchThatCannotGoDoesNotHideTheRest(t *testing.T) {
 			t.Fatalf("the rest is looked at only at %s (%v)", due, ok)
 		}
 	}
+}
+
+// rests: when all was looked at and nothing could go, nothing is looked at again
+// until something changes.
+func rests(t *testing.T, q *custody.Queue, now time.Time) {
+	t.Helper()
+	for range 30 {
+		if leases, err := q.Lease(ctx, now, 10, func(custody.Candidate) bool { return true }); err != nil || len(leases) > 0 {
+			t.Fatalf("%d leases, %v", len(leases), err)
+		}
+		if due, ok := q.NextDue(now); !ok || due.Sub(now) > time.Second {
+			return
+		}
+	}
+	t.Error("it looks again and again")
 }
