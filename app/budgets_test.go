@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -352,5 +353,38 @@ func TestAFloodIsPutOffButForWhatIsEarned(t *testing.T) {
 	}
 	if heard < 10 || heard > 20 {
 		t.Errorf("%d of a flood were looked into, want 10 and what is earned in the span", heard)
+	}
+}
+
+// namesAsked counts look-ups of peers' names, and finds none.
+type namesAsked struct {
+	mail.Resolver
+	n int
+}
+
+func (r *namesAsked) PTR(context.Context, netip.Addr) (mail.Answer[string], error) {
+	r.n++
+	return mail.Answer[string]{}, mail.ErrNoDomain
+}
+
+// TestAFloodCostsNoLookUps: once the budget of a stamped tenant is used up, not even
+// its peer's name is asked for; that of another tenant's still is.
+func TestAFloodCostsNoLookUps(t *testing.T) {
+	dir := floodDirectory(t)
+	asked := &namesAsked{}
+	in := &intake{budgets: newBudgets(config.Limits{RefusedPerClaim: 1}), resolver: asked}
+	spoof := func(tenant string, name attribution.PeerName) attribution.Evidence {
+		return evidenceWith(t, dir, eopPeer, name, "acme.test", stampsOf(tenant, "evil.example")...)
+	}
+	refused := spoof(attackerTenant, attribution.PeerNameConfirmed)
+	in.budgets.refused(dir, &refused, mail.TenantNotAuthorized, noon)
+
+	flood := spoof(attackerTenant, attribution.PeerNameUnknown)
+	if r := in.lookUp(t.Context(), dir, &flood, nil, noon); r == nil || r.Reason() != mail.ReasonRateLimited || asked.n != 0 {
+		t.Errorf("the flood: %v, after %d look-ups", r, asked.n)
+	}
+	other := spoof(globexTenant, attribution.PeerNameUnknown)
+	if r := in.lookUp(t.Context(), dir, &other, nil, noon); r != nil || asked.n != 1 {
+		t.Errorf("another tenant: %v, after %d look-ups", r, asked.n)
 	}
 }
