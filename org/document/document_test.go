@@ -120,6 +120,14 @@ func TestWhatIsWellFormedIsDecodedBesideWhatIsNot(t *testing.T) {
 	}
 }
 
+func TestUnknownNamesAreNotDecodedAsThoseTheyResemble(t *testing.T) {
+	var g garden
+	_, problems := Decode("f", []byte("Name = \"a\"\n[Shed]\n[[Bed]]\nsize = 1\n[[BED.row]]\n[[bed]]\nSize = 2\n"), &g)
+	if diff := cmp.Diff(garden{Beds: []bed{{}}}, g); diff != "" || len(problems) != 5 {
+		t.Errorf("-want +got:\n%s%s", diff, told(problems))
+	}
+}
+
 func TestPlacesAreThoseOfTheNearestThing(t *testing.T) {
 	const text = "name = \"a\"\n\n[[bed]]\n  size = 1\n  plants = [\"p\",\n    \"q\"]\n[[bed]]\nrow = [ { length = 1 } ]\n[[bed.row]]\n"
 	var g garden

@@ -82,7 +82,7 @@ func (w *walk) header(n *unstable.Node) {
 	w.prefix = len(w.path)
 	w.tell(start)
 	w.note(span{start, endOf(n)})
-	w.lost = w.lost || w.clash
+	w.lost = w.lost || w.clash || w.table == nil // decoding would take [[Site]] for [[site]]
 	if w.lost {
 		w.spoiledPaths = append(w.spoiledPaths, string(w.path))
 		w.spoil(w.lineOf(start, endOf(n)))
@@ -129,7 +129,7 @@ func (w *walk) topLevel(n *unstable.Node) {
 	w.path = w.path[:w.prefix]
 	table, faults := w.table, len(w.faults)
 	w.clash = false
-	wrong := w.lost || !w.keyValue(n) || w.clash
+	wrong := w.lost || !w.keyValue(n) || w.clash || w.table == nil
 	w.table = table
 	whole := span{int(n.Raw.Offset), endOf(n)}
 	w.note(whole)
@@ -151,7 +151,7 @@ func (w *walk) keyValue(n *unstable.Node) bool {
 		w.tell(at)
 	}
 	if w.table == nil {
-		return known // an unknown key is told, and decoding ignores it
+		return known // an unknown key is told
 	}
 	return w.value(n.Value(), w.table, at)
 }

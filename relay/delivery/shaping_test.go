@@ -199,6 +199,7 @@ func TestLimitsOfTheShapingFileAreNeverPassedOnAConnection(t *testing.T) {
 
 func FuzzShaping(f *testing.F) {
 	f.Add(builtinShaping)
+	f.Add([]byte("[[Site]]\n[SITE.x]\nsite = [{MX = []}]\n"))
 	files, _ := filepath.Glob("testdata/shaping/*/*.toml")
 	for _, file := range files {
 		text, err := os.ReadFile(file)
