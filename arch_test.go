@@ -24,17 +24,21 @@ var leaves = []string{"anechoic/relay/attribution", "anechoic/relay/custody"}
 // composite literals of them, the empty one included.
 var carried = map[string][]string{
 	"anechoic/relay/attribution": {"Proof"},
-	"anechoic/relay/custody":     {"Proven", "Notice", "Receipt"},
+	"anechoic/relay/custody":     {"Proven", "Notice", "Inbound", "Disowned", "Receipt"},
 }
 
 // makers are functions that make rights, and the packages that may call them.
 var makers = map[string][]string{
 	"anechoic/relay/custody.NewProven":     {"anechoic/relay/policy", "anechoic/relay/custody"},
 	"anechoic/relay/custody.NewNotice":     {"anechoic/app", "anechoic/relay/custody"},
+	"anechoic/relay/custody.NewInbound":    {"anechoic/relay/inbound", "anechoic/relay/custody"},
+	"anechoic/relay/custody.NewDisowned":   {"anechoic/relay/policy", "anechoic/relay/custody"},
 	"anechoic/relay/attribution.Open":      {"anechoic/relay/custody"},
 	"anechoic/relay/attribution.Seal":      {"anechoic/relay/custody"},
 	"anechoic/relay/attribution.Attribute": {"anechoic/app"},
 	"anechoic/relay/policy.Permit":         {"anechoic/app"},
+	"anechoic/relay/policy.Disown":         {"anechoic/app"},
+	"anechoic/relay/inbound.Admit":         {"anechoic/app"},
 }
 
 // testRooms hold tests and benchmarks that may import everything.

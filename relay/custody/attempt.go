@@ -232,7 +232,7 @@ func (l *Lease) addresses(of []int) []string {
 // fact is an event of the lease.
 func (l *Lease) fact(event ledger.Event, now time.Time, rcpt []string) ledger.Fact {
 	return ledger.Fact{
-		Time: now.UTC(), ID: l.ID, Event: event, Org: l.record.Org, Source: l.record.Source, Direction: "outbound",
+		Time: now.UTC(), ID: l.ID, Event: event, Org: l.record.Org, Source: l.record.Source, Direction: l.record.direction(),
 		MailFrom: l.record.Envelope.From.String(), Rcpt: rcpt, Size: l.record.Size, Attempt: l.Attempt, Site: l.Domain.String(),
 	}
 }

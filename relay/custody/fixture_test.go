@@ -75,9 +75,37 @@ func noticeWarrant() custody.Warrant {
 	return w
 }
 
+func inboundWarrant() custody.Warrant {
+	w, err := custody.NewInbound("acme", custody.Verdicts{SPF: "pass", DMARC: "fail", Answerable: true})
+	if err != nil {
+		panic(err)
+	}
+	return w
+}
+
 // provenWarrant is made the way the relay makes one: by attribution of a
 // credential.
 func provenWarrant(t testing.TB) custody.Proven {
+	t.Helper()
+	w, err := custody.NewProven(proofOf(t, attribution.HeaderEvidence{}), domain("acme.test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// disownedWarrant is for what the same source forwarded.
+func disownedWarrant(t testing.TB) custody.Warrant {
+	t.Helper()
+	w, err := custody.NewDisowned(proofOf(t, attribution.HeaderEvidence{Resent: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// proofOf is attribution's word on a message of acme's application.
+func proofOf(t testing.TB, h attribution.HeaderEvidence) attribution.Proof {
 	t.Helper()
 	registry, problems := org.ParseRegistry("registry.toml", []byte(`
 [[organisation]]
@@ -101,15 +129,11 @@ from = ["*@acme.test"]
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	proof, refusal := attribution.Attribute(dir, &attribution.Evidence{TLS: true, Username: "app@acme", From: domain("acme.test")}, noon)
+	proof, refusal := attribution.Attribute(dir, &attribution.Evidence{TLS: true, Username: "app@acme", From: domain("acme.test"), Header: h}, noon)
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
-	w, err := custody.NewProven(proof, domain("acme.test"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return w
+	return proof
 }
 
 // submission is a message to the given recipients.

@@ -72,6 +72,20 @@ func TestZeroValuesMakeNoWarrant(t *testing.T) {
 			t.Errorf("a notice about %q to %q: %v", c.about, c.org, err)
 		}
 	}
+	if _, err := custody.NewInbound("", custody.Verdicts{SPF: "pass"}); !errors.Is(err, custody.ErrNoWarrant) {
+		t.Errorf("inbound for nobody: %v", err)
+	}
+	if _, err := custody.NewInbound("acme", custody.Verdicts{}); !errors.Is(err, custody.ErrNoWarrant) {
+		t.Errorf("inbound that nobody judged: %v", err)
+	}
+	for _, proof := range []attribution.Proof{{}, provenWarrant(t).Proof()} {
+		if _, err := custody.NewDisowned(proof); !errors.Is(err, custody.ErrNoWarrant) {
+			t.Errorf("what was not forwarded is disowned: %v", err)
+		}
+	}
+	if !(custody.Inbound{}).IsZero() || !(custody.Disowned{}).IsZero() {
+		t.Error("a zero value says that it is none")
+	}
 	if !(custody.Receipt{}).IsZero() || !(custody.Proven{}).IsZero() || !(custody.Notice{}).IsZero() {
 		t.Error("a zero value says that it is none")
 	}
@@ -134,7 +148,7 @@ func TestASubmissionWithoutFactsIsAcceptedInTheLedger(t *testing.T) {
 func TestWhatIsLoadedIsWhatWasKept(t *testing.T) {
 	large := strings.Repeat("0123456789abcdef\r\n", 1<<16)
 	for name, body := range map[string]string{"small": text, "empty": "", "large": large} {
-		for kind, warrant := range map[string]custody.Warrant{"notice": noticeWarrant(), "proven": provenWarrant(t)} {
+		for kind, warrant := range map[string]custody.Warrant{"notice": noticeWarrant(), "proven": provenWarrant(t), "inbound": inboundWarrant(), "disowned": disownedWarrant(t)} {
 			t.Run(name+" "+kind, func(t *testing.T) {
 				engine := memory.New()
 				q := open(t, engine)
@@ -178,6 +192,24 @@ func checkMessage(t *testing.T, l *custody.Lease, s custody.Submission, c custod
 	}
 	if l.Recipients[0].Recipient != s.Envelope.Recipients[0] || l.Attempt != 1 || l.Domain != domain("else.test") {
 		t.Errorf("%+v", l)
+	}
+}
+
+func TestWarrantsThatAreNeverSignedComeBack(t *testing.T) {
+	for _, want := range []custody.Warrant{inboundWarrant(), disownedWarrant(t)} {
+		engine := memory.New()
+		s := submission("bob@else.test")
+		s.Warrant, s.Facts = want, nil
+		keep(t, open(t, engine), s, noon)
+		q := open(t, engine.Reopen())
+		l := leaseOne(t, q, noon)
+		_, got, err := q.Load(ctx, l)
+		if err != nil || got != want {
+			t.Errorf("%v, not %v: %v", got, want, err)
+		}
+		if _, signable := got.(custody.Proven); signable {
+			t.Errorf("%s became proven", want.Kind())
+		}
 	}
 }
 

@@ -277,7 +277,7 @@ func (k *staged) facts() []ledger.Fact {
 		return s.Facts
 	}
 	f := ledger.Fact{
-		Time: k.record.Kept, ID: s.ID, Event: ledger.Accepted, Org: k.record.Org, Source: k.record.Source, Direction: "outbound",
+		Time: k.record.Kept, ID: s.ID, Event: ledger.Accepted, Org: k.record.Org, Source: k.record.Source, Direction: k.record.direction(),
 		MailFrom: s.Envelope.From.String(), Size: k.record.Size, Disposition: ledger.DispositionRelayed, Detail: string(k.record.Kind),
 	}
 	for _, r := range s.Envelope.Recipients {

@@ -228,6 +228,14 @@ func decodeMessage(b []byte) (*messageRecord, error) {
 	return m, nil
 }
 
+// direction is the word of the ledger.
+func (m *messageRecord) direction() string {
+	if m.Kind == KindInbound {
+		return "inbound"
+	}
+	return "outbound"
+}
+
 func (m *messageRecord) message(id mail.ID) *Message {
 	return &Message{
 		ID: id, Kind: m.Kind, Organisation: m.Org, Source: m.Source, Kept: m.Kept, Expires: m.Expires,
@@ -272,12 +280,15 @@ func decodeRecipient(b []byte) (*recipientRecord, error) {
 // sealer seals and opens what is stored. Each use has a key of its own, made of
 // Options.SealKey.
 type sealer struct {
-	proof, notice, recipient, detained []byte
+	proof, notice, inbound, disowned, recipient, detained []byte
 }
 
 func newSealer(key []byte) sealer {
 	derive := func(use string) []byte { return authenticate(key, []byte("anechoic custody "+use)) }
-	return sealer{proof: derive("proof"), notice: derive("notice"), recipient: derive("recipient"), detained: derive("detained")}
+	return sealer{
+		proof: derive("proof"), notice: derive("notice"), inbound: derive("inbound"), disowned: derive("disowned"),
+		recipient: derive("recipient"), detained: derive("detained"),
+	}
 }
 
 // recipientMACSize is the octets kept of a recipient's HMAC (RFC 2104 section 5
@@ -344,6 +355,12 @@ type notice struct {
 	Org   org.ID  `json:"org"`
 }
 
+// inbound is what is sealed of an Inbound.
+type inbound struct {
+	Org      org.ID   `json:"org"`
+	Verdicts Verdicts `json:"verdicts"`
+}
+
 // describe writes into m whose warrant it is; what seal seals afterwards.
 func (m *messageRecord) describe(w Warrant) error {
 	switch w := w.(type) {
@@ -351,6 +368,10 @@ func (m *messageRecord) describe(w Warrant) error {
 		m.SignAs, m.Org, m.Source = w.signAs, string(w.Organisation()), w.proof.Source()
 	case Notice:
 		m.Org = string(w.org)
+	case Inbound:
+		m.Org = string(w.org)
+	case Disowned:
+		m.Org, m.Source = string(w.Organisation()), w.proof.Source()
 	default:
 		return ErrNoWarrant
 	}
@@ -366,40 +387,74 @@ func (s sealer) seal(id mail.ID, m *messageRecord, w Warrant) (err error) {
 	switch w := w.(type) {
 	case Proven:
 		m.Sealed, err = attribution.Seal(s.proof, w.proof, m.context(id))
+	case Disowned:
+		m.Sealed, err = attribution.Seal(s.disowned, w.proof, m.context(id))
 	case Notice:
-		var content []byte
-		content, err = json.Marshal(notice{About: w.about, Org: w.org})
-		m.Sealed = append(authenticate(s.notice, m.context(id), content), content...)
+		m.Sealed, err = sealText(s.notice, m.context(id), notice{About: w.about, Org: w.org})
+	case Inbound:
+		m.Sealed, err = sealText(s.inbound, m.context(id), inbound{Org: w.org, Verdicts: w.verdicts})
 	default:
 		err = ErrNoWarrant
 	}
 	return err
 }
 
+// sealText is an HMAC over a context and v as JSON, then that.
+func sealText(key, context []byte, v any) ([]byte, error) {
+	text, err := json.Marshal(v)
+	return append(authenticate(key, context, text), text...), err
+}
+
+// openText reads what sealText wrote in the same context.
+func openText(key, context, sealed []byte, v any) error {
+	if len(sealed) < sha256.Size {
+		return ErrNoWarrant
+	}
+	mac, text := sealed[:sha256.Size], sealed[sha256.Size:]
+	if !hmac.Equal(mac, authenticate(key, context, text)) {
+		return fmt.Errorf("%w: what is stored of it does not verify", ErrNoWarrant)
+	}
+	if err := json.Unmarshal(text, v); err != nil {
+		return fmt.Errorf("%w: %v", errRecord, err)
+	}
+	return nil
+}
+
 // open makes the warrant again that seal wrote, or says why it cannot be.
 func (s sealer) open(id mail.ID, m *messageRecord) (Warrant, error) {
 	switch m.Kind {
-	case KindProven:
-		proof, err := attribution.Open(s.proof, m.Sealed, m.context(id))
-		if err != nil {
+	case KindProven, KindDisowned:
+		return s.openProof(id, m)
+	case KindNotice:
+		var n notice
+		if err := openText(s.notice, m.context(id), m.Sealed, &n); err != nil {
 			return nil, err
 		}
-		return NewProven(proof, m.SignAs)
-	case KindNotice:
-		if len(m.Sealed) < sha256.Size {
-			return nil, ErrNoWarrant
-		}
-		mac, content := m.Sealed[:sha256.Size], m.Sealed[sha256.Size:]
-		if !hmac.Equal(mac, authenticate(s.notice, m.context(id), content)) {
-			return nil, fmt.Errorf("%w: the stored notice does not verify", ErrNoWarrant)
-		}
-		var n notice
-		if err := json.Unmarshal(content, &n); err != nil {
-			return nil, fmt.Errorf("%w: %v", errRecord, err)
-		}
 		return NewNotice(n.About, n.Org)
+	case KindInbound:
+		var in inbound
+		if err := openText(s.inbound, m.context(id), m.Sealed, &in); err != nil {
+			return nil, err
+		}
+		return NewInbound(in.Org, in.Verdicts)
 	}
 	return nil, fmt.Errorf("%w of kind %q", ErrNoWarrant, m.Kind)
+}
+
+// openProof opens a warrant that rests on a proof.
+func (s sealer) openProof(id mail.ID, m *messageRecord) (Warrant, error) {
+	key := s.proof
+	if m.Kind == KindDisowned {
+		key = s.disowned
+	}
+	proof, err := attribution.Open(key, m.Sealed, m.context(id))
+	switch {
+	case err != nil:
+		return nil, err
+	case m.Kind == KindDisowned:
+		return NewDisowned(proof)
+	}
+	return NewProven(proof, m.SignAs)
 }
 
 // hashContent is SHA-256 of a header and what r gives, and the octets of both.

@@ -372,7 +372,7 @@ func (t *turn) put(ctx context.Context, b *Batch, s *slot, r *rcpt, leased bool)
 
 func (t *turn) fact(s *slot, rcpt []string) ledger.Fact {
 	f := ledger.Fact{
-		Time: t.now.UTC(), ID: s.entry.id(), Event: t.event, Org: s.entry.org(), Direction: "outbound",
+		Time: t.now.UTC(), ID: s.entry.id(), Event: t.event, Org: s.entry.org(),
 		Rcpt: rcpt, Site: s.lane.domain.String(), Reason: t.reason, Disposition: disposition(t.event), Detail: t.detail,
 	}
 	if s.lease != nil && t.leased {

@@ -27,8 +27,10 @@ type WarrantKind string
 
 // The variants.
 const (
-	KindProven WarrantKind = "proven"
-	KindNotice WarrantKind = "notice"
+	KindProven   WarrantKind = "proven"
+	KindNotice   WarrantKind = "notice"
+	KindInbound  WarrantKind = "inbound"
+	KindDisowned WarrantKind = "disowned"
 )
 
 // Proven is the right to send as an organisation: attribution proved whose the
@@ -87,3 +89,70 @@ func (Notice) warrant()          {}
 // About is the message the notice tells of; Organisation is whom it is for.
 func (w Notice) About() mail.ID       { return w.about }
 func (w Notice) Organisation() org.ID { return w.org }
+
+// Inbound is the right to hand a message to an organisation's own server: it is
+// for the organisation, and was judged. It is never signed.
+type Inbound struct {
+	org      org.ID
+	verdicts Verdicts
+}
+
+// Verdicts is what an inbound message was found to be, in the words of RFC 8601;
+// empty: it was not asked.
+type Verdicts struct {
+	SPF   string `json:"spf,omitempty"`
+	DKIM  string `json:"dkim,omitempty"` // of the signature that counted: an aligned one, if there is one
+	DMARC string `json:"dmarc,omitempty"`
+	ARC   string `json:"arc,omitempty"`
+	Echo  string `json:"echo,omitempty"`
+	// Answerable says that MAIL FROM may be told of a failure: its domain authorised
+	// the peer that used it.
+	Answerable bool `json:"answerable,omitempty"`
+}
+
+// NewInbound is for relay/inbound alone. of is the organisation whose domain the
+// recipients have.
+func NewInbound(of org.ID, v Verdicts) (Inbound, error) {
+	if of == "" || v == (Verdicts{}) {
+		return Inbound{}, ErrNoWarrant
+	}
+	return Inbound{org: of, verdicts: v}, nil
+}
+
+// Kind, IsZero: see Warrant.
+func (Inbound) Kind() WarrantKind { return KindInbound }
+func (w Inbound) IsZero() bool    { return w.org == "" }
+func (Inbound) warrant()          {}
+
+// Organisation is whom the message is for.
+func (w Inbound) Organisation() org.ID { return w.org }
+
+// Verdicts is what the message was found to be when it was accepted.
+func (w Inbound) Verdicts() Verdicts { return w.verdicts }
+
+// Disowned is the right to pass on what an organisation forwarded, so that nothing
+// about it aligns with any organisation here: unsigned, with a sender of the relay's
+// own forwarding domain, from addresses in nobody's SPF record.
+type Disowned struct {
+	proof attribution.Proof
+}
+
+// NewDisowned is for relay/policy alone. The proof says who forwarded, and that it
+// did no more.
+func NewDisowned(proof attribution.Proof) (Disowned, error) {
+	if proof.IsZero() || proof.Origin() != attribution.Forwarded {
+		return Disowned{}, ErrNoWarrant
+	}
+	return Disowned{proof: proof}, nil
+}
+
+// Kind, IsZero: see Warrant.
+func (Disowned) Kind() WarrantKind { return KindDisowned }
+func (w Disowned) IsZero() bool    { return w.proof.IsZero() }
+func (Disowned) warrant()          {}
+
+// Proof says whose source handed the message over, and how.
+func (w Disowned) Proof() attribution.Proof { return w.proof }
+
+// Organisation is who forwarded the message.
+func (w Disowned) Organisation() org.ID { return w.proof.Organisation() }

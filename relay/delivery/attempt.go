@@ -114,6 +114,16 @@ type Route struct {
 	Site   string
 	Hosts  []Host
 	Chosen bool // a person named the host, not the domain's DNS
+	Own    *OwnServer
+	Local  bool // the message goes on here, by the way of inbound mail: no host is asked
+}
+
+// OwnServer is where an organisation takes its inbound mail: its own word, not
+// DNS, and all that decides about TLS there.
+type OwnServer struct {
+	Address  SmartHost
+	LMTP     bool // RFC 2033
+	Security Security
 }
 
 // TLSPolicy says what a connection must be before a message is sent on it.

@@ -80,6 +80,7 @@ type client struct {
 	tlsError error  // what spoke against TLS, also where it decided nothing
 	known    bool   // EHLO was answered
 	messages int    // transactions begun
+	lmtp     bool   // it speaks LMTP: an answer a recipient at the end
 	chunked  bool   // a chunk was taken on it
 	since    time.Time
 	egress   netip.Addr // where it leaves from; zero: not known
@@ -151,23 +152,28 @@ func (c *client) greeting() *fault {
 }
 
 // hello says EHLO, and HELO to a server that does not know it (RFC 5321 section
-// 4.1.1.1).
+// 4.1.1.1); LHLO where LMTP is spoken (RFC 2033 section 4.1).
 func (c *client) hello(helo string) *fault {
 	c.ext = extensions{}
-	r, f := c.command("EHLO", c.timeouts.Hello, "EHLO ", helo)
+	word := "EHLO"
+	if c.lmtp {
+		word = "LHLO"
+	}
+	r, f := c.command(word, c.timeouts.Hello, word+" ", helo)
 	if f != nil {
 		return f
 	}
-	if r.permanent() && r.code != 521 {
+	if !c.lmtp && r.permanent() && r.code != 521 {
 		if r, f = c.command("HELO", c.timeouts.Hello, "HELO ", helo); f != nil {
 			return f
 		}
 		return c.expect(r, 250, "HELO")
 	}
-	if f := c.expect(r, 250, "EHLO"); f != nil {
+	if f := c.expect(r, 250, word); f != nil {
 		return f
 	}
 	c.ext = parseExtensions(r.text)
+	c.ext.chunking = c.ext.chunking && !c.lmtp // one way to end a message is enough there
 	return nil
 }
 

@@ -119,6 +119,8 @@ func parseDialogue(t testing.TB, name string, text string) *dialogue {
 			d.policy = TLSPolicy(value)
 		case key == "hosts":
 			hosts = strings.Split(value, ", ")
+		case key == "lmtp":
+			d.attempt.Route.Own = &OwnServer{LMTP: true}
 		case key == "times":
 			d.times, _ = strconv.Atoi(value)
 		case key == "pause":

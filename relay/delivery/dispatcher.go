@@ -216,14 +216,18 @@ func (d *Dispatcher) lease(leasing, attempting context.Context) (leased bool, er
 	if err != nil && leasing.Err() == nil {
 		d.logError(leasing, "leases could not be taken", "", err)
 	}
-	byGoal := make(map[goal][]*custody.Lease, len(leases))
+	type together struct {
+		goal
+		kind custody.WarrantKind // what is for an organisation goes to its own server
+	}
+	byGoal := make(map[together][]*custody.Lease, len(leases))
 	for _, l := range leases {
-		g := goalOf(l)
+		g := together{goalOf(l), l.Message.Kind}
 		byGoal[g] = append(byGoal[g], l)
 	}
 	d.board.admit(leases)
 	for g, leases := range byGoal {
-		d.running.Go(func() { d.route(leasing, attempting, g, leases) })
+		d.running.Go(func() { d.route(leasing, attempting, g.goal, g.kind, leases) })
 	}
 	return len(leases) > 0, err
 }
@@ -239,8 +243,8 @@ func goalOf(l *custody.Lease) goal { return goal{l.Domain, l.Via, l.End} }
 
 // route finds the site of a domain and puts its leases there. Where there is no
 // route, it sees them to their end itself.
-func (d *Dispatcher) route(leasing, attempting context.Context, g goal, leases []*custody.Lease) {
-	route, end := d.findRoute(leasing, g)
+func (d *Dispatcher) route(leasing, attempting context.Context, g goal, kind custody.WarrantKind, leases []*custody.Lease) {
+	route, end := d.findRoute(leasing, g, kind)
 	if end != nil {
 		for _, l := range leases {
 			d.attempt(attempting, task{lease: l, route: route, end: end})
@@ -307,7 +311,7 @@ func (d *Dispatcher) giveBack(ctx context.Context, list []returned) {
 
 // findRoute asks the router. A panic is a fault of this program: it costs the
 // leases of one domain one attempt.
-func (d *Dispatcher) findRoute(ctx context.Context, g goal) (route Route, end *Result) {
+func (d *Dispatcher) findRoute(ctx context.Context, g goal, kind custody.WarrantKind) (route Route, end *Result) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			d.counters.panics.Add(1)
@@ -320,6 +324,8 @@ func (d *Dispatcher) findRoute(ctx context.Context, g goal) (route Route, end *R
 		return Route{}, &Result{Status: Failed, Enhanced: "5.0.0"} // see ended
 	case g.via != "":
 		return d.Router.Via(ctx, g.via)
+	case kind == custody.KindInbound:
+		return d.Router.Inward(ctx, g.domain)
 	}
 	return d.Router.Route(ctx, g.domain)
 }

@@ -127,7 +127,7 @@ func (d *journey) try(ctx context.Context, host Host, server netip.AddrPort) *fa
 	if err != nil {
 		return &fault{stage: "policy", err: err}
 	}
-	key := poolKey{way: w, server: server, name: host.Name, security: sec.Key()}
+	key := poolKey{way: w, server: server, name: host.Name, security: sec.Key(), lmtp: d.Route.Own != nil && d.Route.Own.LMTP}
 	for fresh, withoutChunks := false, false; ; {
 		c, f := d.obtain(ctx, key, sec, fresh)
 		if f != nil {
@@ -197,6 +197,7 @@ func (d *journey) connect(ctx context.Context, key poolKey, sec Security, withTL
 	}
 	defer closeWhenDone(ctx, conn)()
 	c := newClient(conn, key.name, key.server, timeouts)
+	c.lmtp = key.lmtp
 	c.site, c.left, c.egress = d.Route.Site, d.pool.left, localAddress(conn, key.way.from)
 	h := hello{helo: key.way.helo, security: sec, roots: d.Roots}
 	if withTLS {

@@ -21,6 +21,7 @@ type poolKey struct {
 	server   netip.AddrPort
 	name     string // the host name TLS was made for
 	security string // Security.Key: what the host had to show
+	lmtp     bool
 }
 
 // pool holds open connections between messages, the latest on top, and counts

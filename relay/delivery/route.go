@@ -20,6 +20,9 @@ const (
 	maxAddresses = 4 // used of each host
 )
 
+// LocalSite is the site of what goes on here.
+const LocalSite = "inbound"
+
 // SMTPPort is the port of RFC 5321 section 4.5.4.2.
 const SMTPPort = 25
 
@@ -38,6 +41,9 @@ type Router struct {
 	Private []netip.Prefix
 	// AllowLoopback is for a whole internet on one machine.
 	AllowLoopback bool
+	// Inner gives the organisation's own server for a domain whose mail this relay
+	// takes in; nil: there are no such domains.
+	Inner func(domain mail.Domain) (OwnServer, bool)
 }
 
 // SmartHost is "host:port" of the configuration. The zero SmartHost is none.
@@ -73,8 +79,11 @@ func ParseSmartHost(s string) (SmartHost, error) {
 }
 
 // Route gives the hosts of a domain, or the Result that ends the attempt: nil
-// goes with a route that has at least one address.
+// goes with a route that has at least one address, or that is Local.
 func (r *Router) Route(ctx context.Context, domain mail.Domain) (Route, *Result) {
+	if _, inner := r.inner(domain); inner {
+		return Route{Site: LocalSite, Local: true}, nil
+	}
 	if r.SmartHost != (SmartHost{}) {
 		return r.host(ctx, r.SmartHost, "the smart host")
 	}
@@ -95,6 +104,25 @@ func (r *Router) Route(ctx context.Context, domain mail.Domain) (Route, *Result)
 		return end(failed("5.4.4", "no mail exchanger of %s is a host name", domain))
 	}
 	return r.hosts(ctx, domain, exchangers)
+}
+
+// Inward is the route of what is in custody as inbound: to the organisation's own
+// server and nowhere else. DNS may lead anywhere, and usually leads here.
+func (r *Router) Inward(ctx context.Context, domain mail.Domain) (Route, *Result) {
+	own, ok := r.inner(domain)
+	if !ok {
+		return end(deferred("4.3.5", "no server is named for the inbound mail of %s any more", domain))
+	}
+	route, end := r.host(ctx, own.Address, "the organisation's server")
+	route.Own = &own
+	return route, end
+}
+
+func (r *Router) inner(domain mail.Domain) (own OwnServer, ok bool) {
+	if r.Inner == nil {
+		return OwnServer{}, false
+	}
+	return r.Inner(domain)
 }
 
 func end(r Result) (Route, *Result) { return Route{}, &r }

@@ -332,6 +332,47 @@ func TestCertificatesAreHeldAgainstTheRules(t *testing.T) {
 	}
 }
 
+func TestAnOrganisationsOwnServerIsHeldAgainstItsOwnWord(t *testing.T) {
+	pin := [32]byte(keyRecord(t, testRoots().right).Data)
+	strict := &TLSRules{Default: LevelVerified, STS: policy(mtasts.ModeEnforce, "elsewhere.example")} // none of it is asked there
+	for _, c := range []struct {
+		about    string
+		server   string
+		security Security
+		status   Status
+		says     string
+	}{
+		{"nothing asked for", "other", Security{}, Delivered, " unverified"},
+		{"the name that is asked for", "other", Security{Level: LevelVerified, Names: []string{"other.example"}}, Delivered, " verified"},
+		{"another name", "right", Security{Level: LevelVerified, Names: []string{"mail.inside.example"}}, Deferred, "mail.inside.example"},
+		{"the pinned key", "other", Security{Level: LevelVerified, Pins: [][32]byte{{1}, pin}}, Delivered, " verified pinned"},
+		{"another key", "right", Security{Level: LevelVerified, Pins: [][32]byte{{1}}}, Deferred, "not one that is pinned"},
+	} {
+		t.Run(c.about, func(t *testing.T) {
+			r := deliverTo(t, c.server, strict, func(a *Attempt) { a.Route.Own = &OwnServer{Security: c.security} })
+			if said := r.TLS + r.Reply; r.Status != c.status || !strings.Contains(said, c.says) {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
+func TestInboundMailGoesToTheOrganisationsServerAndNowhereElse(t *testing.T) {
+	r := testRouter(t)
+	own := OwnServer{Address: SmartHost{Name: "10.1.2.3", Port: 2600}, LMTP: true}
+	r.Inner = func(d mail.Domain) (OwnServer, bool) { return own, d == domainOf(t, "plain.example") }
+	route, end := r.Inward(t.Context(), domainOf(t, "plain.example"))
+	if end != nil || route.Own == nil || route.Own.Address != own.Address || route.Site != "10.1.2.3:2600" {
+		t.Errorf("%+v, %+v", route, end)
+	}
+	if _, end := r.Inward(t.Context(), domainOf(t, "implicit.example")); end == nil || end.Status != Deferred {
+		t.Errorf("inbound mail follows DNS: %+v", end)
+	}
+	if route, end := r.Route(t.Context(), domainOf(t, "plain.example")); end != nil || !route.Local || len(route.Hosts) > 0 {
+		t.Errorf("mail from here for a domain whose mail comes in here: %+v, %+v", route, end)
+	}
+}
+
 func TestAHostWithoutREQUIRETLSSendsTheMessageBack(t *testing.T) {
 	r := deliverTo(t, "right", &TLSRules{STS: policy(mtasts.ModeEnforce, "mx1.globex.example")}, requiringTLS)
 	if r.Status != Failed || r.Enhanced != "5.7.30" || !strings.Contains(r.Reply, "REQUIRETLS") {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,6 +73,7 @@ type Security struct {
 	Names   []string      // the certificate is for one of them; empty: for the host
 	SNI     string        // empty: the host
 	TLSA    []mail.TLSA   // usable ones; if there are any, they decide about the certificate
+	Pins    [][32]byte    // SHA-256 of keys (DER SubjectPublicKeyInfo); if there are any, the certificate's is one of them, and no more is asked
 	Testing bool          // MTA-STS mode testing: the certificate is judged for the report, and no more
 	Require bool          // the host must offer REQUIRETLS and is told so (RFC 8689)
 	Policy  tlsrpt.Policy // what sessions are reported under
@@ -88,6 +90,9 @@ var errNoSTARTTLS = errors.New("TLS is required and the server does not offer it
 func (s Security) Key() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d %s %t %t %q %q", s.Level, s.By, s.Testing, s.Require, s.SNI, s.Names)
+	for _, pin := range s.Pins {
+		fmt.Fprintf(&b, " %x", pin)
+	}
 	if len(s.TLSA) > 0 {
 		h := sha256.New()
 		for _, r := range s.TLSA {
@@ -171,10 +176,25 @@ func (s Security) verify(host string, shown []*x509.Certificate, roots *x509.Cer
 	if len(names) == 0 {
 		names = []string{host}
 	}
+	if len(s.Pins) > 0 {
+		return verifyPin(shown, s.Pins)
+	}
 	if len(s.TLSA) > 0 {
 		return dane.Verify(s.TLSA, shown, names, now)
 	}
 	return verifyPKIX(shown, names, roots, now)
+}
+
+// verifyPin wants the certificate of one of the keys, whoever made it.
+func verifyPin(shown []*x509.Certificate, pins [][32]byte) error {
+	if len(shown) == 0 {
+		return errors.New("the server showed no certificate")
+	}
+	key := sha256.Sum256(shown[0].RawSubjectPublicKeyInfo)
+	if !slices.Contains(pins, key) {
+		return fmt.Errorf("the key of the server's certificate is %x, which is not one that is pinned", key)
+	}
+	return nil
 }
 
 // verifyPKIX wants a certificate that a trusted authority made for one of names
@@ -207,6 +227,8 @@ func (s Security) text(state tls.ConnectionState, judged error) string {
 	}
 	text += " verified"
 	switch {
+	case len(s.Pins) > 0:
+		return text + " pinned"
 	case len(s.TLSA) > 0:
 		return text + " dane"
 	case s.By == BySTS:

@@ -51,6 +51,7 @@ type TLSPlan struct {
 	optional bool            // it says TLS-Required: No, and has not
 	chosen   bool            // we named the host ourselves: the domain's DNS does not
 	owed     bool            // and the domain's own hosts would have to be verified
+	owned    bool            // it is the organisation's own server: nobody else is asked
 	mx       map[string]bool // the exchangers' names
 	secure   bool            // and they are authentic
 	sts      mtasts.Policy
@@ -78,6 +79,12 @@ func (r *TLSRules) Plan(ctx context.Context, a *Attempt) (plan *TLSPlan, end *Re
 	p := &TLSPlan{rules: r, require: a.RequireTLS || a.Envelope.RequireTLS, chosen: r.SmartHost || a.Route.Chosen}
 	if len(a.Envelope.Recipients) > 0 {
 		p.domain = a.Envelope.Recipients[0].Address.Domain()
+	}
+	if own := a.Route.Own; own != nil {
+		p.domain, p.floor, p.chosen = mail.Domain{}, own.Security, true
+		p.require = false // the organisation's own network is where the way ends (RFC 8689 section 2)
+		p.owned = true
+		return p, nil
 	}
 	p.floor = r.floor(p.domain)
 	p.optional = !p.require && saysTLSIsOptional(a.Content.Header())
@@ -182,7 +189,7 @@ func (p *TLSPlan) Host(ctx context.Context, host Host) (Security, error) {
 
 func (p *TLSPlan) judge(ctx context.Context, host Host) (Security, error) {
 	s := p.floor
-	if p.optional {
+	if p.optional || p.owned {
 		return s, nil
 	}
 	s.Require = p.require

@@ -277,7 +277,35 @@ func (t *transaction) sendContent() *fault {
 	if f := t.writeContent(); f != nil {
 		return f
 	}
+	if t.lmtp {
+		return t.readEnds()
+	}
 	return t.readEnd("end of data")
+}
+
+// readEnds reads an answer for each recipient that the server took, in their order
+// (RFC 2033 section 4.2).
+func (t *transaction) readEnds() *fault {
+	for _, i := range t.recipients {
+		if t.results[i].Status != Undecided {
+			continue
+		}
+		r, f := t.read("end of data", t.timeouts.End)
+		switch {
+		case f != nil && f.reply.Code == 0:
+			t.decideAll(t.blame(confirmationLost(f)))
+			return f
+		case f != nil:
+			t.decideAll(t.verdict(f.reply))
+			return f
+		case r.intermediate():
+			confused := t.confused(r, "end of data")
+			t.decideAll(t.blame(deferred("4.5.0", "%s", confused)))
+			return confused
+		}
+		t.results[i] = t.verdict(r.keep())
+	}
+	return nil
 }
 
 // readEnd reads the answer to the whole message.
