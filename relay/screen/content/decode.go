@@ -1,0 +1,235 @@
+package content
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"mime"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/charmap"
+	"golang.org/x/text/encoding/htmlindex"
+)
+
+// decoded reads a part through its transfer encoding (RFC 2045 section 6). Of what
+// is not in the encoding programs skip over what they must: so does this.
+func (l *lines) decoded(encoding string) io.Reader {
+	switch encoding {
+	case "base64":
+		return &base64Reader{in: l}
+	case "quoted-printable":
+		return &quotedReader{in: l}
+	}
+	return l
+}
+
+// base64Reader decodes base64 (RFC 2045 section 6.8): characters outside the
+// alphabet are ignored, and padding ends a group of four, not the text.
+type base64Reader struct {
+	in   *lines
+	out  []byte // decoded and not yet read
+	bits uint32
+	have int // characters in bits
+}
+
+func (r *base64Reader) Read(p []byte) (int, error) {
+	for len(r.out) < len(p) {
+		line, ok := r.in.next()
+		if !ok {
+			r.flush()
+			if len(r.out) == 0 {
+				return 0, io.EOF
+			}
+			break
+		}
+		r.take(line)
+	}
+	n := copy(p, r.out)
+	r.out = r.out[:copy(r.out, r.out[n:])]
+	return n, nil
+}
+
+func (r *base64Reader) take(line []byte) {
+	for _, c := range line {
+		if c == '=' {
+			r.flush()
+			continue
+		}
+		v := base64Values[c]
+		if v < 0 {
+			continue
+		}
+		r.bits = r.bits<<6 | uint32(v)
+		if r.have++; r.have == 4 {
+			r.out = append(r.out, byte(r.bits>>16), byte(r.bits>>8), byte(r.bits))
+			r.bits, r.have = 0, 0
+		}
+	}
+}
+
+// flush ends a group of two or three characters.
+func (r *base64Reader) flush() {
+	switch r.have {
+	case 2:
+		r.out = append(r.out, byte(r.bits>>4))
+	case 3:
+		r.out = append(r.out, byte(r.bits>>10), byte(r.bits>>2))
+	}
+	r.bits, r.have = 0, 0
+}
+
+var base64Values = func() (t [256]int8) {
+	for i := range t {
+		t[i] = int8(strings.IndexByte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", byte(i)))
+	}
+	return t
+}()
+
+// quotedReader decodes quoted-printable (RFC 2045 section 6.7): a = that is followed
+// by no two hexadecimal digits stays.
+type quotedReader struct {
+	in  *lines
+	out []byte
+}
+
+func (r *quotedReader) Read(p []byte) (int, error) {
+	for len(r.out) < len(p) {
+		line, ok := r.in.next()
+		if !ok && len(r.out) == 0 {
+			return 0, io.EOF
+		} else if !ok {
+			break
+		}
+		r.take(line)
+	}
+	n := copy(p, r.out)
+	r.out = r.out[:copy(r.out, r.out[n:])]
+	return n, nil
+}
+
+func (r *quotedReader) take(line []byte) {
+	text := bytes.TrimRight(line, " \t\r\n")
+	ended := len(line) > 0 && line[len(line)-1] == '\n'
+	if ended && bytes.HasSuffix(text, []byte{'='}) {
+		text, ended = text[:len(text)-1], false
+	} else if !ended {
+		text = line
+	}
+	r.out = appendUnescaped(r.out, text, '=')
+	if ended {
+		r.out = append(r.out, '\r', '\n')
+	}
+}
+
+// appendUnescaped puts the octets of %41 or =41 in their place.
+func appendUnescaped(b, text []byte, mark byte) []byte {
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		if c == mark && i+2 < len(text) && hexValue(text[i+1]) >= 0 && hexValue(text[i+2]) >= 0 {
+			c, i = byte(hexValue(text[i+1])<<4|hexValue(text[i+2])), i+2
+		}
+		b = append(b, c)
+	}
+	return b
+}
+
+func hexValue(c byte) int {
+	switch {
+	case c >= '0' && c <= '9':
+		return int(c - '0')
+	case c >= 'a' && c <= 'f':
+		return int(c-'a') + 10
+	case c >= 'A' && c <= 'F':
+		return int(c-'A') + 10
+	}
+	return -1
+}
+
+// decodeCharset makes UTF-8 of a text. A byte order mark says more than the label;
+// an unknown label is UTF-8 if that fits, or else what most old mail is.
+func decodeCharset(b []byte, label string) string {
+	switch {
+	case bytes.HasPrefix(b, []byte("\xef\xbb\xbf")):
+		b, label = b[3:], "utf-8"
+	case bytes.HasPrefix(b, []byte("\xff\xfe")):
+		label = "utf-16le"
+	case bytes.HasPrefix(b, []byte("\xfe\xff")):
+		label = "utf-16be"
+	}
+	charset := charsetOf(label)
+	if charset == nil && utf8.Valid(b) {
+		return string(b)
+	}
+	if charset == nil {
+		charset = charmap.Windows1252
+	}
+	text, err := charset.NewDecoder().Bytes(b)
+	if err != nil {
+		return strings.ToValidUTF8(string(b), "\ufffd")
+	}
+	return strings.ToValidUTF8(string(text), "\ufffd")
+}
+
+// charsetOf is the encoding of a label; nil: UTF-8, ASCII, or unknown.
+func charsetOf(label string) encoding.Encoding {
+	label = strings.ToLower(strings.TrimSpace(label))
+	if label == "" || label == "utf-8" || label == "us-ascii" || label == "utf8" {
+		return nil
+	}
+	charset, err := htmlindex.Get(label)
+	if err != nil {
+		return nil
+	}
+	return charset
+}
+
+// maxWords is the longest header text in which encoded-words are decoded.
+const maxWords = 16 << 10
+
+// decodeWords decodes the encoded-words of a header text (RFC 2047), in quotes too,
+// where they should not be and programs decode them. What cannot be decoded stays.
+func decodeWords(s string) string {
+	if !strings.Contains(s, "=?") || len(s) > maxWords {
+		return strings.ToValidUTF8(s, "\ufffd")
+	}
+	d := mime.WordDecoder{CharsetReader: func(label string, in io.Reader) (io.Reader, error) {
+		b, err := io.ReadAll(in)
+		return strings.NewReader(decodeCharset(b, label)), err
+	}}
+	text, err := d.DecodeHeader(s)
+	if err != nil {
+		return strings.ToValidUTF8(s, "\ufffd")
+	}
+	return strings.ToValidUTF8(text, "\ufffd")
+}
+
+// headSize is how many of the first octets decide what a file is: up to the mark
+// of ISO 9660, behind 16 sectors.
+const headSize = 16*2048 + 8
+
+// peek is a reader whose first octets can be seen before they are read, and that
+// counts.
+type peek struct {
+	in   *bufio.Reader
+	head []byte
+	size int64
+}
+
+func newPeek(r io.Reader) *peek {
+	p := &peek{in: bufio.NewReaderSize(r, headSize)}
+	p.head, _ = p.in.Peek(headSize) // a short file is whole
+	return p
+}
+
+func (p *peek) Read(b []byte) (int, error) {
+	n, err := p.in.Read(b)
+	p.size += int64(n)
+	return n, err
+}
+
+func (p *peek) drain() {
+	n, _ := io.Copy(io.Discard, p.in) // an error of the input is kept by lines
+	p.size += n
+}

@@ -1,0 +1,224 @@
+package content
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"anechoic/mail"
+)
+
+// maxLink is the longest address of a link that is kept, in octets; the host stands
+// at its beginning.
+const maxLink = 2 << 10
+
+// Link is one address that a message leads to or loads.
+type Link struct {
+	Place   string      // the part it is in
+	Where   string      // "text", or the HTML attribute: href, src, action, refresh, base, …
+	URL     string      // as it was written, entities resolved, at most 2 KiB
+	Scheme  string      // in small letters; http where only a host was written
+	Host    string      // as programs read it: A-labels or an address; empty: none
+	Domain  mail.Domain // zero: the host is no domain name
+	Address netip.Addr  // of a host that is an address, in whatever form it was written
+	Text    string      // what a reader sees in the place of an href
+
+	UserInfo bool // something stands before an @ in front of the host
+	Encoded  bool // the host is written so that a reader can not see it: %, \, line ends, wide letters
+	OddForm  bool // an address that is not written as four decimal numbers
+}
+
+// parseLink reads an address as browsers do (the URL Standard of WHATWG, sections
+// 4.4 and 3.5, as far as hosts go). false: it is relative, or leads nowhere.
+func parseLink(s string) (Link, bool) {
+	l := Link{URL: clip(strings.ToValidUTF8(s, "\ufffd"), maxLink)}
+	text := strings.Trim(l.URL, "\x00\x01\x02\x03\x04\x05\x06\x07\x08\t\n\v\f\r\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f ")
+	plain := strings.NewReplacer("\t", "", "\n", "", "\r", "").Replace(text)
+	broken := plain != text
+	if strings.HasPrefix(plain, `\\`) { // a share of Windows, or a link without scheme
+		l.Scheme, plain = "file", plain[2:]
+	} else if rest, ok := strings.CutPrefix(plain, "//"); ok {
+		l.Scheme, plain = "http", rest
+	} else if scheme, rest, ok := strings.Cut(plain, ":"); ok && isScheme(scheme) {
+		l.Scheme, plain = strings.ToLower(scheme), rest
+	} else {
+		return Link{}, false
+	}
+	if l.hasHost() {
+		l.authority(strings.TrimLeft(plain, `/\`))
+		l.Encoded = l.Encoded || broken && l.Host != "" || strings.HasPrefix(strings.TrimLeft(plain, "/"), `\`)
+	}
+	return l, true
+}
+
+// isScheme is scheme of RFC 3986 section 3.1.
+func isScheme(s string) bool {
+	for i := range len(s) {
+		c := s[i] | 0x20
+		if !(c >= 'a' && c <= 'z') && (i == 0 || !(s[i] >= '0' && s[i] <= '9') && s[i] != '+' && s[i] != '-' && s[i] != '.') {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 32
+}
+
+// hasHost says that what follows the scheme is a host.
+func (l *Link) hasHost() bool {
+	switch l.Scheme {
+	case "http", "https", "ftp", "ws", "wss", "file":
+		return true
+	}
+	return false
+}
+
+// authority reads user information, host and port (RFC 3986 section 3.2; a
+// backslash ends it as a slash does).
+func (l *Link) authority(s string) {
+	if end := strings.IndexAny(s, `/\?#`); end >= 0 {
+		s = s[:end]
+	}
+	if at := strings.LastIndexByte(s, '@'); at >= 0 {
+		l.UserInfo, s = true, s[at+1:]
+	}
+	if strings.HasPrefix(s, "[") {
+		inner, _, _ := strings.Cut(s[1:], "]")
+		l.Address, _ = netip.ParseAddr(inner)
+		l.Host = l.Address.String()
+		return
+	}
+	s, _, _ = strings.Cut(s, ":")
+	l.host(s)
+}
+
+// host reads a name or an address in one of its forms.
+func (l *Link) host(s string) {
+	decoded := strings.ToValidUTF8(string(appendUnescaped(nil, []byte(s), '%')), "\ufffd")
+	l.Encoded = decoded != s
+	name := strings.TrimRight(decoded, ".")
+	if address, odd, ok := parseIPv4(name); ok {
+		l.Address, l.OddForm, l.Host = address, odd, address.String()
+		return
+	}
+	domain, err := mail.ParseDomain(name)
+	if err != nil {
+		l.Host = clip(strings.ToLower(name), mail.MaxDomain)
+		l.Domain = behindUnderscores(l.Host)
+		return
+	}
+	l.Domain, l.Host = domain, domain.String()
+	l.Encoded = l.Encoded || !isASCII(name) && isASCII(l.Host) && !strings.Contains(l.Host, "xn--") // wide letters become plain ones
+}
+
+// behindUnderscores is the domain above the labels with _, which browsers take and
+// which are no names for mail.
+func behindUnderscores(host string) mail.Domain {
+	_, rest, _ := strings.Cut(host[strings.LastIndexByte(host, '_')+1:], ".")
+	d, _ := mail.ParseDomain(rest) // no domain: the zero one
+	return d
+}
+
+// parseIPv4 reads an address as browsers do: one to four numbers, each decimal,
+// octal or hexadecimal, the last for all octets that are left.
+func parseIPv4(s string) (a netip.Addr, odd, ok bool) {
+	words := strings.Split(s, ".")
+	if len(words) > 4 {
+		return netip.Addr{}, false, false
+	}
+	var all uint64
+	for i, word := range words {
+		base, digits := 10, strings.ToLower(word)
+		if rest, hex := strings.CutPrefix(digits, "0x"); hex {
+			base, digits, odd = 16, rest, true
+		} else if len(digits) > 1 && digits[0] == '0' {
+			base, digits, odd = 8, digits[1:], true
+		}
+		n, err := strconv.ParseUint(digits, base, 32)
+		last := i == len(words)-1
+		if err != nil || !last && n > 0xff || last && n >= 1<<(8*(5-len(words))) {
+			return netip.Addr{}, false, false
+		}
+		if last {
+			all = all<<(8*(5-len(words))) | n
+		} else {
+			all = all<<8 | n
+		}
+	}
+	return netip.AddrFrom4([4]byte{byte(all >> 24), byte(all >> 16), byte(all >> 8), byte(all)}), odd || len(words) < 4, true
+}
+
+// maxSeen is how many links are looked at for each that may be kept.
+const maxSeen = 20
+
+// link keeps a link, once for each place in which it differs.
+func (w *walk) link(place, where, url, text string) {
+	if len(w.links) >= maxSeen*w.limits.Links {
+		w.cut("links")
+		return
+	}
+	key := where + " " + clip(url, maxLink) + " " + text
+	if w.links[key] {
+		return
+	}
+	if w.links == nil {
+		w.links = map[string]bool{}
+	}
+	l, ok := parseLink(url)
+	if !ok || l.Scheme == "cid" || l.Scheme == "mailto" {
+		return
+	}
+	w.links[key] = true
+	if len(w.content.Links) >= w.limits.Links {
+		w.cut("links")
+		return
+	}
+	l.Place, l.Where, l.Text = place, where, text
+	w.content.Links = append(w.content.Links, l)
+}
+
+// plainLinks finds links in a text: what has a scheme and two slashes, and what
+// begins with www. It looks at each octet a bounded number of times.
+func (w *walk) plainLinks(place, text string) {
+	for at := 0; at < len(text); at++ {
+		begin := linkBegin(text, at)
+		if begin < 0 {
+			continue
+		}
+		word := text[begin:linkEnd(text, at)]
+		at = begin + len(word) - 1
+		url := strings.TrimRight(word, `.,;:!?'"*_)]}`)
+		if !strings.Contains(word, "://") {
+			url = "http://" + url
+		}
+		w.link(place, "text", url, "")
+	}
+}
+
+// linkBegin gives where the link begins of which text[at] shows that it is one: the
+// colon behind a scheme, or the first letter of www. -1: there is none.
+func linkBegin(text string, at int) int {
+	switch text[at] {
+	case ':':
+		begin := at
+		for begin > 0 && at-begin < 32 && isScheme("a"+text[begin-1:begin]) {
+			begin--
+		}
+		if strings.HasPrefix(text[at:], "://") && isScheme(text[begin:at]) {
+			return begin
+		}
+	case 'w', 'W':
+		if len(text)-at > 4 && strings.EqualFold(text[at:at+4], "www.") && (at == 0 || strings.IndexByte(" \t\r\n<>()[]\"'*:;,=|", text[at-1]) >= 0) {
+			return at
+		}
+	}
+	return -1
+}
+
+// linkEnd gives where a link that begins in a text ends: at space, at a quote or an
+// angle bracket, or where it is long enough.
+func linkEnd(text string, begin int) int {
+	end := begin
+	for end < len(text) && end-begin < maxLink && text[end] > ' ' && strings.IndexByte("<>\"`", text[end]) < 0 {
+		end++
+	}
+	return end
+}

@@ -1,0 +1,204 @@
+package content
+
+import (
+	"strings"
+
+	"golang.org/x/net/idna"
+
+	"anechoic/mail"
+)
+
+// Trick is how a domain imitates another. The set is closed.
+type Trick string
+
+// The tricks, the surest first.
+const (
+	TrickNone      Trick = ""
+	TrickLetters   Trick = "letters"    // it looks the same: other letters, rn for m, 0 for o
+	TrickSubdomain Trick = "sub-domain" // the whole name stands in front of another domain
+	TrickHyphen    Trick = "hyphen"     // hyphens more or less
+	TrickEnding    Trick = "ending"     // another top-level domain
+	TrickWord      Trick = "word"       // the name and a word more: acme-login
+)
+
+// In which short names tricks are not looked for, in characters: every other short
+// name is somebody's own.
+const (
+	minLetters = 3
+	minEnding  = 5
+	minWord    = 6
+)
+
+// Protected is a set of domains that nobody may imitate, indexed by what they look
+// like: a look-up costs the same for one and for thousands. The zero value protects
+// nothing. It does not change once it is made.
+type Protected struct {
+	own    map[mail.Domain]bool     // organisational domains
+	whole  map[string]mail.Domain   // by the likeness of name and ending
+	names  map[string][]mail.Domain // by the likeness of the name before its ending, without hyphens
+	joined map[string]mail.Domain   // by the domain with hyphens for its dots
+}
+
+// Protect makes the set. Of sub-domains the organisational domain counts, as the
+// public suffix list has it.
+func Protect(domains []mail.Domain) *Protected {
+	p := &Protected{own: map[mail.Domain]bool{}, whole: map[string]mail.Domain{}, names: map[string][]mail.Domain{}, joined: map[string]mail.Domain{}}
+	for _, d := range domains {
+		d = organisational(d)
+		if d.IsZero() || p.own[d] {
+			continue
+		}
+		name, ending := splitEnding(d)
+		p.own[d] = true
+		p.whole[likeness(name+"."+ending)] = d
+		key := bare(name)
+		p.names[key] = append(p.names[key], d)
+		p.joined[strings.ReplaceAll(d.String(), ".", "-")] = d
+	}
+	return p
+}
+
+// Has says that d is one of the protected domains, or under one.
+func (p *Protected) Has(d mail.Domain) bool { return p != nil && p.own[organisational(d)] }
+
+// LookAlike says which protected domain d imitates, and how. A protected domain and
+// its sub-domains imitate nobody.
+func (p *Protected) LookAlike(d mail.Domain) (mail.Domain, Trick) {
+	if p == nil || len(p.own) == 0 || d.IsZero() || p.own[organisational(d)] {
+		return mail.Domain{}, TrickNone
+	}
+	name, ending := splitEnding(organisational(d))
+	if found, ok := p.whole[likeness(name+"."+ending)]; ok && len(name) >= minLetters {
+		return found, TrickLetters
+	}
+	if found, ok := p.inFront(d); ok {
+		return found, TrickSubdomain
+	}
+	if found, trick := p.named(name, ending); trick != TrickNone {
+		return found, trick
+	}
+	return p.word(name)
+}
+
+// LookAlike is Protect and LookAlike in one, for a few domains.
+func LookAlike(d mail.Domain, protected []mail.Domain) (mail.Domain, Trick) {
+	return Protect(protected).LookAlike(d)
+}
+
+// inFront finds a whole protected name in front of another domain:
+// acme.example.evil.example, acme-example.evil.example.
+func (p *Protected) inFront(d mail.Domain) (mail.Domain, bool) {
+	rest := strings.TrimSuffix(strings.TrimSuffix(d.String(), organisational(d).String()), ".")
+	labels := strings.Split(rest, ".")
+	for i := range labels {
+		if found, ok := p.joined[labels[i]]; ok {
+			return found, true
+		}
+		for j := i + 2; j <= len(labels) && j <= i+4; j++ {
+			if found, ok := p.joined[strings.Join(labels[i:j], "-")]; ok {
+				return found, true
+			}
+		}
+	}
+	found, ok := p.joined[strings.SplitN(organisational(d).String(), ".", 2)[0]]
+	return found, ok
+}
+
+// named finds the same name with other hyphens or another ending.
+func (p *Protected) named(name, ending string) (mail.Domain, Trick) {
+	best := TrickNone
+	var found mail.Domain
+	for _, d := range p.names[bare(name)] {
+		own, end := splitEnding(d)
+		if end == ending && len(own) >= minLetters {
+			return d, TrickHyphen
+		}
+		if end != ending && len(own) >= minEnding {
+			found, best = d, TrickEnding
+		}
+	}
+	return found, best
+}
+
+// word finds a protected name among the words of a longer one.
+func (p *Protected) word(name string) (mail.Domain, Trick) {
+	words := strings.Split(name, "-")
+	if len(words) < 2 {
+		return mail.Domain{}, TrickNone
+	}
+	for _, w := range words {
+		for _, d := range p.names[bare(w)] {
+			if own, _ := splitEnding(d); len(own) >= minWord {
+				return d, TrickWord
+			}
+		}
+	}
+	return mail.Domain{}, TrickNone
+}
+
+// bare is the likeness of a name without hyphens.
+func bare(name string) string { return strings.ReplaceAll(likeness(name), "-", "") }
+
+// organisational is the domain that somebody registered: one label more than the
+// public suffix. A public suffix is itself.
+func organisational(d mail.Domain) mail.Domain {
+	if d.IsZero() || d.IsPublicSuffix() {
+		return d
+	}
+	for parent := d.Parent(); !parent.IsZero(); parent = d.Parent() {
+		if parent.IsPublicSuffix() {
+			return d
+		}
+		d = parent
+	}
+	return d
+}
+
+// splitEnding splits an organisational domain into its name, in letters as they are
+// shown, and its public suffix.
+func splitEnding(d mail.Domain) (name, ending string) {
+	name, ending, _ = strings.Cut(d.String(), ".")
+	return displayed(name), ending
+}
+
+// displayed gives a name with U-labels. A label that is none stays.
+func displayed(name string) string {
+	if !strings.Contains(name, "xn--") {
+		return name
+	}
+	u, err := idna.Punycode.ToUnicode(name)
+	if err != nil || u == "" {
+		return name
+	}
+	return u
+}
+
+// disguised says what is strange about the letters of a domain, whomever it
+// imitates: scripts that are mixed in a label, or a label of another script whose
+// letters all look like Latin ones.
+func disguised(d mail.Domain) (label string, mixed, whole bool) {
+	if !strings.Contains(d.String(), "xn--") {
+		return "", false, false
+	}
+	for l := range strings.SplitSeq(d.String(), ".") {
+		u := displayed(l)
+		if isASCII(u) {
+			continue
+		}
+		if MixesScripts(u) {
+			return u, true, false
+		}
+		if scripts := scriptsOf(u); len(scripts) == 1 && scripts[0] != "Latin" && isASCII(Skeleton(u)) && !ownScript(d, scripts[0]) {
+			return u, false, true
+		}
+	}
+	return "", false, false
+}
+
+// ownScript says that the top-level domain is written in that script, so that its
+// letters are at home.
+func ownScript(d mail.Domain, script string) bool {
+	top := displayed(d.String()[strings.LastIndexByte(d.String(), '.')+1:])
+	found := scriptsOf(top)
+	return len(found) == 1 && found[0] == script
+}
