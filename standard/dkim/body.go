@@ -58,7 +58,7 @@ func wantsSimpleBody(f mail.Field) bool {
 	}
 	value, ok := tags.Get("c")
 	if !ok {
-		return true // RFC 6376 section 3.5: the default is simple/simple
+		return f.Is("DKIM-Signature") // RFC 6376 section 3.5: the default is simple/simple
 	}
 	_, body, err := ParseCanonicalization(value)
 	return err == nil && body == Simple

@@ -20,7 +20,8 @@
 // What it is not for: a Pass names a domain. Whether that domain may speak for
 // the message (alignment, the tenant behind it, replay) is decided elsewhere.
 //
-// The parts that ARC shares (RFC 8617) are exported: ParseTags and the readers of
-// single tags, AppendField, AppendUnsigned, Index, CheckSignature, TagWriter,
-// Signer.Complete and Signer.SignDigest.
+// The parts that ARC shares (RFC 8617) are exported: BodyHasher, whose hashes
+// serve both, ParseTags, ParseMessageSignature and ParseSeal, AppendField,
+// AppendUnsigned, Index, Signature.Acceptable, BodyHashes.Check, LookUpKeys,
+// FieldsToSign, TagWriter, Signer.Complete and Signer.SignDigest.
 package dkim

@@ -65,7 +65,7 @@ func Sign(header mail.Header, hashes BodyHashes, signers []Signer, now time.Time
 	case expireAfter < time.Second:
 		return nil, fmt.Errorf("dkim: sign: a signature that expires after %s is of no use", expireAfter)
 	}
-	names := fieldsToSign(index)
+	names := FieldsToSign(index)
 	canonical := index.AppendFields(make([]byte, 0, 4096), names, mail.Field{}, Relaxed)
 	fields := make([]mail.Field, 0, len(signers))
 	for _, s := range signers {
@@ -78,8 +78,8 @@ func Sign(header mail.Header, hashes BodyHashes, signers []Signer, now time.Time
 	return fields, nil
 }
 
-// fieldsToSign is the h= list for a header.
-func fieldsToSign(x Index) []string {
+// FieldsToSign is the h= list for a header: what Sign covers.
+func FieldsToSign(x Index) []string {
 	names := make([]string, 0, 48)
 	add := func(name string, times int) {
 		for range times {
@@ -104,7 +104,7 @@ const signatureField = "DKIM-Signature"
 
 // sign makes the field over header fields that are canonical already.
 func (s Signer) sign(canonical []byte, names []string, hashes BodyHashes, now, expires time.Time) (mail.Field, error) {
-	algorithm, err := s.check()
+	algorithm, err := s.Uses()
 	if err != nil {
 		return mail.Field{}, err
 	}
@@ -137,7 +137,7 @@ func (s Signer) Complete(w *TagWriter, canonical []byte, c Canonicalization) (ma
 // SignDigest makes the octets of a signature. The key may not be too weak and
 // must fit the algorithm.
 func (s Signer) SignDigest(digest [sha256.Size]byte) ([]byte, error) {
-	algorithm, err := s.check()
+	algorithm, err := s.Uses()
 	if err != nil {
 		return nil, err
 	}
@@ -152,8 +152,8 @@ func (s Signer) SignDigest(digest [sha256.Size]byte) ([]byte, error) {
 	return signature, nil
 }
 
-// check says what the signer signs with, or why it cannot.
-func (s Signer) check() (Algorithm, error) {
+// Uses says what the signer signs with, or why it cannot.
+func (s Signer) Uses() (Algorithm, error) {
 	if s.Domain.IsZero() {
 		return 0, errors.New("it has no domain")
 	}

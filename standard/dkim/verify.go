@@ -5,10 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"anechoic/mail"
+	"anechoic/mail/background"
 )
 
 // MaxSignatures is how many DKIM-Signature fields of one message are verified,
@@ -29,7 +29,7 @@ func Verify(ctx context.Context, resolver mail.Resolver, header mail.Header, has
 	}
 	v := verification{resolver: resolver, index: NewIndex(header), hashes: hashes, now: now}
 	results := make([]Result, len(fields))
-	var wg sync.WaitGroup
+	var wg background.Group
 	for i, f := range fields {
 		if i >= MaxSignatures {
 			results[i] = v.overLimit(f)
@@ -51,25 +51,21 @@ type verification struct {
 
 func (v *verification) overLimit(f mail.Field) Result {
 	s, _ := ParseSignature(f.RawValue())
-	return claims(s).with(Policy, fmt.Errorf("not verified: the message has more than %d signatures", MaxSignatures))
+	return s.Claims().with(Policy, fmt.Errorf("not verified: the message has more than %d signatures", MaxSignatures))
 }
 
 // verify is RFC 6376 section 6.1 for one field.
 func (v *verification) verify(ctx context.Context, f mail.Field) Result {
 	s, err := ParseSignature(f.RawValue())
-	r := claims(s)
+	r := s.Claims()
 	if err != nil {
 		return r.with(PermError, err)
 	}
-	if status, err := v.acceptable(s); err != nil {
+	if status, err := s.Acceptable(v.index, v.now); err != nil {
 		return r.with(status, err)
 	}
-	body, ok := v.hashes.of(s.Body)
-	if !ok {
-		return r.with(TempError, fmt.Errorf("the %s hash of the body was not computed", s.Body))
-	}
-	if !bytes.Equal(body[:], s.BodyHash) {
-		return r.with(Fail, errors.New("the body hash differs: the body was changed after signing"))
+	if status, err := v.hashes.Check(s); err != nil {
+		return r.with(status, err)
 	}
 	digest := v.index.Digest(s.SignedFields, f, s.Header)
 	k := CheckSignature(ctx, v.resolver, s, digest)
@@ -80,8 +76,23 @@ func (v *verification) verify(ctx context.Context, f mail.Field) Result {
 	return r.with(k.Status, k.Err)
 }
 
-// acceptable asks what can be asked of a signature without body and key.
-func (v *verification) acceptable(s Signature) (Status, error) {
+// Check compares the bh= of a signature with the body: Pass, or the status and
+// the reason.
+func (h BodyHashes) Check(s Signature) (Status, error) {
+	body, ok := h.of(s.Body)
+	if !ok {
+		return TempError, fmt.Errorf("the %s hash of the body was not computed", s.Body)
+	}
+	if !bytes.Equal(body[:], s.BodyHash) {
+		return Fail, errors.New("the body hash differs: the body was changed after signing")
+	}
+	return Pass, nil
+}
+
+// Acceptable asks what can be asked of a signature over a message without its
+// body and its key: Pass, or the status and the reason. index is that of the
+// header the signature stands in.
+func (s Signature) Acceptable(index Index, now time.Time) (Status, error) {
 	froms := 0
 	for _, name := range s.SignedFields {
 		if name == "from" {
@@ -93,9 +104,9 @@ func (v *verification) acceptable(s Signature) (Status, error) {
 		return PermError, errors.New("rsa-sha1 is historic and not accepted")
 	case froms == 0: // RFC 6376 section 6.1.1
 		return PermError, errors.New("the From field is not signed")
-	case froms < v.index.Count("from"): // RFC 6376 section 8.15
+	case froms < index.Count("from"): // RFC 6376 section 8.15
 		return Policy, errors.New("the header has more From fields than are signed")
-	case !s.Expires.IsZero() && v.now.After(s.Expires): // RFC 6376 section 6.1.1
+	case !s.Expires.IsZero() && now.After(s.Expires): // RFC 6376 section 6.1.1
 		return PermError, fmt.Errorf("the signature expired at %s", s.Expires.Format(time.RFC3339))
 	case s.HasLength: // RFC 6376 section 8.2: anything can be appended
 		return Policy, errors.New("only part of the body is signed (l=)")
@@ -103,8 +114,8 @@ func (v *verification) acceptable(s Signature) (Status, error) {
 	return Pass, nil
 }
 
-// claims copies what a signature says of itself.
-func claims(s Signature) Result {
+// Claims is a Result with what a signature says of itself and no status yet.
+func (s Signature) Claims() Result {
 	return Result{
 		Domain: s.Domain, Selector: s.Selector, KeyName: s.KeyName(), Algorithm: s.Algorithm,
 		Identity: s.Identity, Signed: s.Signed, Expires: s.Expires, SignedFields: s.SignedFields,
