@@ -30,6 +30,7 @@ func TestPanicsAreToldWithoutWhatTheyHold(t *testing.T) {
 		"a text":           {func() { panic("careless: " + secret) }, "a value of type string"},
 		"an error":         {func() { panic(errors.New(secret)) }, "a value of type *errors.errorString"},
 		"a wrapped error":  {func() { panic(fmt.Errorf("%s: %w", secret, recovered(func() { _ = none[1] }).(error))) }, "a value of type *fmt.wrapError"},
+		"one of another":   {func() { panic(&RelayedPanic{Text: PanicText(secret), Stack: []byte("main.go:7")}) }, "main.go:7"},
 		"octets":           {func() { panic([]byte(secret)) }, "a value of type []uint8"},
 	} {
 		if got := PanicText(recovered(test.f)); !strings.Contains(got, test.want) || strings.Contains(got, secret) {

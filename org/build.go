@@ -219,53 +219,6 @@ func ValidSelector(s string) bool {
 const maxSelector = 63
 
 // inbounds checks where an organisation's incoming mail goes.
-func (b *builder) inbounds(i int) {
-	e, o := &b.reg.Organisations[i], b.dir.organisations[i]
-	for j := range e.Inbound {
-		o.Inbound = append(o.Inbound, b.inboundRoute(o, i, j))
-	}
-}
-
-func (b *builder) inboundRoute(o *Organisation, i, j int) *Inbound {
-	e := &b.reg.Organisations[i].Inbound[j]
-	in := &Inbound{Organisation: o.ID, DeliverTo: e.DeliverTo, DMARC: e.DMARC, entry: entry{i, j}}
-	where := b.path(in.entry, "inbound")
-	if len(e.Domains) == 0 {
-		b.refuse(where+".domains", "list the organisation's domains that receive mail here", "no domains")
-	}
-	for k, s := range e.Domains {
-		at := b.below(where+".domains", k)
-		if name, ok := b.domainName(at, s); ok && b.owns(o, at, name) {
-			in.Domains = append(in.Domains, name)
-			b.claims.inbound = append(b.claims.inbound, claim[mail.Domain, *Inbound]{name, in, b.below(where+".domains", len(in.Domains)-1)})
-		}
-	}
-	if err := checkHostPort(e.DeliverTo); err != nil {
-		b.refuse(where+".deliver_to", `"host:port" of the organisation's own server, for example "mail.acme.example:25"`, "%v", err)
-	}
-	switch e.DMARC {
-	case "":
-		in.DMARC = DMARCEnforce
-	case DMARCObserve, DMARCEnforce:
-	default:
-		b.refuse(where+".dmarc", `"observe" or "enforce"`, "%q is no way to treat DMARC", e.DMARC)
-	}
-	if t := e.TLS; t != nil {
-		in.TLSRequired, in.TLSName = t.Required, t.Name
-		in.TLSSPKI = b.fingerprints(where+".tls.spki_sha256", t.SPKI)
-		if t.Name != "" {
-			b.domainName(where+".tls.name", t.Name)
-		}
-	}
-	return in
-}
-
-// The values of Inbound.DMARC; enforce where nothing is written.
-const (
-	DMARCObserve = "observe"
-	DMARCEnforce = "enforce"
-)
-
 // owns says that a name is the organisation's, and notes it if not.
 func (b *builder) owns(o *Organisation, where string, name mail.Domain) bool {
 	owner, ok := b.dir.Owner(name)

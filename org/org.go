@@ -61,6 +61,7 @@ type Organisation struct {
 	ReturnPath      mail.Domain  // where reports about its mail come back; zero: to MAIL FROM as it is
 	Egress          string       // the pool its mail leaves from; empty: the default
 	Suppression     *Suppression // nil: it has no suppression list
+	Screening       Screening    // of its mail, by scanners
 	Domains         []*Domain
 	Sources         []*Source
 	Inbound         []*Inbound
@@ -162,19 +163,6 @@ type Limits struct {
 	RecipientsPerDay int
 }
 
-// Inbound is where mail for an organisation's domains goes.
-type Inbound struct {
-	Organisation ID
-	Domains      []mail.Domain
-	DeliverTo    string // host:port
-	TLSRequired  bool
-	TLSName      string
-	TLSSPKI      [][32]byte
-	DMARC        string // DMARCObserve or DMARCEnforce
-
-	entry entry
-}
-
 // Pattern is local@domain, or *@domain for every local part.
 type Pattern struct {
 	Local  string // "*" for all
@@ -192,6 +180,8 @@ type Providers struct {
 type Provider struct {
 	Ranges  []netip.Prefix
 	Exclude []netip.Prefix // the pool for mail the provider does not vouch for
+
+	ARCDomains []mail.Domain // whose ARC seals are the provider's
 }
 
 // Contains says that a is one of the provider's addresses, excluded ones not

@@ -6,11 +6,11 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"anechoic/mail"
+	"anechoic/mail/background"
 	"anechoic/org/document"
 )
 
@@ -96,7 +96,7 @@ func (c *making) run(partSize int) (*Directory, []Problem, []Finding) {
 // processors, and waits for all.
 func sideBySide(n int, work func(i int)) {
 	var next atomic.Int64
-	var all sync.WaitGroup
+	var all background.Group
 	for range min(n, runtime.GOMAXPROCS(0)) {
 		all.Go(func() {
 			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
@@ -120,6 +120,7 @@ func (b *builder) waysIn() {
 		b.sources(i)
 		b.inbounds(i)
 		b.returns(i)
+		b.screening(i)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"anechoic/mail"
+	"anechoic/mail/background"
 )
 
 // The times of domain proof (ARCHITECTURE 6).
@@ -353,23 +354,14 @@ func (p *Proofs) Run(ctx context.Context, registered func() iter.Seq[*Domain]) {
 func (p *Proofs) sweep(ctx context.Context, registered iter.Seq[*Domain]) {
 	now := time.Now()
 	due := p.due(registered, now)
-	names := make(chan ProofName)
-	var workers sync.WaitGroup
-	for range min(proofAsking, len(due)) {
-		workers.Go(func() {
-			for n := range names {
-				p.ask(ctx, n, false, now)
-			}
-		})
-	}
+	asking := background.Limit(proofAsking)
 	for _, n := range due {
 		if ctx.Err() != nil {
 			break
 		}
-		names <- n
+		asking.Go(func() { p.ask(ctx, n, false, now) })
 	}
-	close(names)
-	workers.Wait()
+	asking.Wait()
 }
 
 // due lists registered domains to look up, and drops states of names that are

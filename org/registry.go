@@ -1,9 +1,9 @@
 package org
 
 import (
+	"crypto/sha256"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -22,24 +22,31 @@ type Registry struct {
 	text   *document.Document // nil: not from a file
 	folder string             // what relative paths are relative to
 	faults []Problem          // of form, and of files it names: Build tells them too
+	keys   *KeyFiles          // nil: no key file was looked at
+	digest [sha256.Size]byte  // of the text; zero: not from a file
 }
 
 // maxRegistry bounds the file: a million domains with everything take a tenth.
 const maxRegistry = 2 << 30
 
-// ReadRegistry reads a registry file and the key files it names. The problems
-// are those of form and of key files; Build adds those of content, and makes no
-// Directory while there is one of either.
+// ReadRegistry reads a registry file and the key files it names, each once:
+// KeyFiles gives the keys. The problems are those of form and of key files; Build
+// adds those of content, and makes no Directory while there is one of either.
 func ReadRegistry(path string) (Registry, []Problem) {
 	data, err := readBounded(path, maxRegistry)
 	if err != nil {
 		return unreadable(path, err)
 	}
 	reg, _ := ParseRegistry(path, data)
-	reg.faults = append(reg.faults, reg.text.Place(reg.checkKeyFiles())...)
+	reg.digest = sha256.Sum256(data)
+	reg.faults = append(reg.faults, reg.text.Place(reg.readKeyFiles())...)
 	document.Sort(reg.faults)
 	return reg, reg.faults
 }
+
+// Digest is the SHA-256 of the text that was read; zero if it was not read from a
+// file. Key files are no part of it.
+func (r *Registry) Digest() [sha256.Size]byte { return r.digest }
 
 func unreadable(path string, err error) (Registry, []Problem) {
 	faults := []Problem{{File: path, Message: "the registry cannot be read: " + err.Error(), Hint: "check `registry` in the configuration and who may read the file"}}
@@ -73,30 +80,6 @@ func (r *Registry) Place(problems []Problem) []Problem {
 	return r.text.Place(problems)
 }
 
-// checkKeyFiles reads every key file and holds it against the algorithm that
-// stands beside it, organisations side by side.
-func (r *Registry) checkKeyFiles() []Problem {
-	problems := make([][]Problem, len(r.Organisations))
-	sideBySide(len(r.Organisations), func(i int) { problems[i] = r.checkKeyFilesOf(i) })
-	return slices.Concat(problems...)
-}
-
-func (r *Registry) checkKeyFilesOf(i int) (problems []Problem) {
-	for j := range r.Organisations[i].Domains {
-		for k := range r.Organisations[i].Domains[j].DKIM {
-			e := &r.Organisations[i].Domains[j].DKIM[k]
-			if e.KeyFile == "" || e.Algorithm == "" {
-				continue
-			}
-			if _, err := ReadKeyFile(r.keyFile(e), Algorithm(e.Algorithm)); err != nil {
-				where := below(below(below("organisation", i)+".domain", j)+".dkim", k) + ".key_file"
-				problems = append(problems, Problem{Where: where, Message: err.Error(), Hint: "a PKCS#8 PEM file, relative to the registry; without key_file a key is made and kept sealed"})
-			}
-		}
-	}
-	return problems
-}
-
 func readBounded(path string, limit int64) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -116,6 +99,7 @@ type OrganisationEntry struct {
 	ReturnPath      string            `toml:"return_path"`
 	Egress          string            `toml:"egress"`
 	Suppression     *SuppressionEntry `toml:"suppression"`
+	Screening       *ScreeningEntry   `toml:"screening"`
 	Domains         []DomainEntry     `toml:"domain"`
 	Sources         []SourceEntry     `toml:"source"`
 	Inbound         []InboundEntry    `toml:"inbound"`
@@ -192,19 +176,4 @@ type IdentityEntry struct {
 // PasswordEntry holds the PHC string of an argon2id hash.
 type PasswordEntry struct {
 	Argon2id string `toml:"argon2id"`
-}
-
-// InboundEntry is one [[organisation.inbound]].
-type InboundEntry struct {
-	Domains   []string         `toml:"domains"`
-	DeliverTo string           `toml:"deliver_to"`
-	TLS       *InboundTLSEntry `toml:"tls"`
-	DMARC     string           `toml:"dmarc"`
-}
-
-// InboundTLSEntry says what the organisation's own server must show.
-type InboundTLSEntry struct {
-	Required bool     `toml:"required"`
-	Name     string   `toml:"name"`
-	SPKI     []string `toml:"spki_sha256"`
 }

@@ -12,6 +12,7 @@ import (
 	wire "github.com/miekg/dns"
 
 	"anechoic/mail"
+	"anechoic/mail/background"
 )
 
 // Bounds of our own on what an answer may ask of us.
@@ -175,17 +176,14 @@ func lookup[T any](ctx context.Context, find finder, name string, qtype uint16, 
 // lookupAddresses asks for A and AAAA at the same time. A name that has records
 // of one type and does not exist for the other (some servers lie so) exists.
 func lookupAddresses(ctx context.Context, find finder, name string) (mail.Answer[netip.Addr], error) {
-	type result struct {
+	var b struct {
 		answer mail.Answer[netip.Addr]
 		err    error
 	}
-	six := make(chan result, 1)
-	go func() {
-		a, err := lookup(ctx, find, name, wire.TypeAAAA, decodeAddress)
-		six <- result{a, err}
-	}()
+	var asking background.Group
+	asking.Go(func() { b.answer, b.err = lookup(ctx, find, name, wire.TypeAAAA, decodeAddress) })
 	a, err := lookup(ctx, find, name, wire.TypeA, decodeAddress)
-	b := <-six
+	asking.Wait()
 	for _, e := range []error{err, b.err} {
 		if e != nil && !errors.Is(e, mail.ErrNoDomain) {
 			return mail.Answer[netip.Addr]{}, e

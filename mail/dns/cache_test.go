@@ -3,6 +3,7 @@ package dns
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"anechoic/mail"
+	"anechoic/mail/background"
 )
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -51,12 +53,12 @@ func TestAnswersAreKeptForTheirTime(t *testing.T) {
 			z.SetTTL(tt.ttl)
 			c, s := answered(t, z)
 			q := question{tt.name, wire.TypeTXT}
-			first := c.findAt(background, q, noon)
-			again := c.findAt(background, q, noon.Add(tt.kept))
+			first := c.findAt(ctxAll, q, noon)
+			again := c.findAt(ctxAll, q, noon.Add(tt.kept))
 			if s.queries.Load() != 1 || errors.Is(first.err, mail.ErrNoDomain) != errors.Is(again.err, mail.ErrNoDomain) || len(first.records) != len(again.records) {
 				t.Errorf("%d queries; %v, %v", s.queries.Load(), first, again)
 			}
-			c.findAt(background, q, noon.Add(tt.kept+1))
+			c.findAt(ctxAll, q, noon.Add(tt.kept+1))
 			if s.queries.Load() != 2 {
 				t.Errorf("%d queries after its time", s.queries.Load())
 			}
@@ -71,7 +73,7 @@ func TestZeroTTLIsNotKept(t *testing.T) {
 	z := zoneForTest(t)
 	c, s := answered(t, z)
 	for range 3 {
-		c.findAt(background, question{"text.example.", wire.TypeTXT}, noon)
+		c.findAt(ctxAll, question{"text.example.", wire.TypeTXT}, noon)
 	}
 	if s.queries.Load() != 3 {
 		t.Errorf("%d queries", s.queries.Load())
@@ -84,7 +86,7 @@ func TestAbsenceWithoutSOAIsNotKept(t *testing.T) {
 	})
 	c := client(t, Options{Servers: []string{s.addr}})
 	for range 2 {
-		if f := c.findAt(background, question{"a.example.", wire.TypeTXT}, noon); !errors.Is(f.err, mail.ErrNoDomain) {
+		if f := c.findAt(ctxAll, question{"a.example.", wire.TypeTXT}, noon); !errors.Is(f.err, mail.ErrNoDomain) {
 			t.Error(f.err)
 		}
 	}
@@ -100,13 +102,13 @@ func TestAFailureIsKeptForASecond(t *testing.T) {
 	c := client(t, Options{Servers: []string{s.addr}})
 	q := question{"a.example.", wire.TypeTXT}
 	before := time.Now()
-	c.findAt(background, q, before)
+	c.findAt(ctxAll, q, before)
 	after := time.Now()
 	asked := s.queries.Load()
-	if f := c.findAt(background, q, before.Add(failureTTL-1)); f.err == nil || s.queries.Load() != asked {
+	if f := c.findAt(ctxAll, q, before.Add(failureTTL-1)); f.err == nil || s.queries.Load() != asked {
 		t.Errorf("%v; %d queries", f.err, s.queries.Load()-asked)
 	}
-	if c.findAt(background, q, after.Add(failureTTL)); s.queries.Load() == asked {
+	if c.findAt(ctxAll, q, after.Add(failureTTL)); s.queries.Load() == asked {
 		t.Error("it was kept for longer")
 	}
 }
@@ -247,5 +249,18 @@ func checkDecoded(t *testing.T, rr wire.RR) {
 		if again, err := hostName(host); err != nil || again != host {
 			t.Errorf("host %q: %v", host, err)
 		}
+	}
+}
+
+func TestALookUpThatPanicsKeepsNobodyWaiting(t *testing.T) {
+	q := question{"a.example.", wire.TypeTXT}
+	landed := &flight{cancel: func() {}, done: make(chan struct{})}
+	c := &Client{flights: map[question]*flight{q: landed}} // without a cache: to put something there is a fault
+	background.Go(nil, slog.New(slog.DiscardHandler), "a look-up", func() { c.fly(t.Context(), q, landed, noon) })
+	<-landed.done
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if landed.found.err == nil || len(c.flights) != 0 {
+		t.Errorf("found %+v, %d flights", landed.found, len(c.flights))
 	}
 }

@@ -15,6 +15,7 @@ import (
 	wire "github.com/miekg/dns"
 
 	"anechoic/mail"
+	"anechoic/mail/background"
 )
 
 const (
@@ -25,6 +26,9 @@ const (
 
 // errClosed is what a closed Client says.
 var errClosed = errors.New("the resolver is closed")
+
+// errFault is what those have who waited for a look-up that panicked.
+var errFault = errors.New("a fault in this program, see its log")
 
 // Options is the configuration of a Client.
 type Options struct {
@@ -184,7 +188,7 @@ func (c *Client) findAt(ctx context.Context, q question, now time.Time) found {
 		flying, cancel := context.WithTimeout(context.Background(), c.timeout)
 		fl = &flight{cancel: cancel, done: make(chan struct{})}
 		c.flights[q] = fl
-		c.running.Go(func() { c.fly(flying, q, fl, now) })
+		background.Go(&c.running, nil, "dns: a look-up", func() { c.fly(flying, q, fl, now) })
 	}
 	c.mu.Unlock()
 	c.counters.misses.Add(1)
@@ -198,8 +202,16 @@ func (c *Client) findAt(ctx context.Context, q question, now time.Time) found {
 
 // fly looks q up and keeps what it found. What was found is kept from the time
 // of the question, a failure from its own time: it may take longer than it is kept.
+// After a panic those who wait have a failure, which is not kept.
 func (c *Client) fly(ctx context.Context, q question, fl *flight, now time.Time) {
 	defer fl.cancel()
+	defer close(fl.done)
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.flights, q)
+	}()
+	fl.found = failed(q, errFault)
 	fl.found = resolve(ctx, q, c.ask)
 	fl.found.authentic = fl.found.authentic && c.trustAD
 	if fl.found.err != nil && !errors.Is(fl.found.err, mail.ErrNoDomain) {
@@ -207,10 +219,8 @@ func (c *Client) fly(ctx context.Context, q question, fl *flight, now time.Time)
 		now = time.Now()
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.cache.put(q, fl.found, now)
-	delete(c.flights, q)
-	c.mu.Unlock()
-	close(fl.done)
 }
 
 // ask puts q to the servers until one answers.

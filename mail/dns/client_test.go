@@ -101,7 +101,7 @@ func reply(t *testing.T, q *wire.Msg, change func(m *wire.Msg), records ...strin
 // short is a time after which a test gives up waiting for a server that is silent.
 const short = 200 * time.Millisecond
 
-var background = context.Background()
+var ctxAll = context.Background()
 
 func TestStrayDatagramsArePassedOver(t *testing.T) {
 	const forged = `a.example. 60 IN TXT "forged"`
@@ -120,7 +120,7 @@ func TestStrayDatagramsArePassedOver(t *testing.T) {
 		}
 	})
 	c := client(t, Options{Servers: []string{s.addr}})
-	a, err := c.TXT(background, "a.example")
+	a, err := c.TXT(ctxAll, "a.example")
 	if err != nil || len(a.Records) != 1 || a.Records[0] != "true" {
 		t.Errorf("%q, %v", a.Records, err)
 	}
@@ -131,7 +131,7 @@ func TestOnlyLiesAreAFailure(t *testing.T) {
 		return [][]byte{reply(t, q, func(m *wire.Msg) { m.Id++ }, `a.example. 60 IN TXT "forged"`)}
 	})
 	c := client(t, Options{Servers: []string{s.addr}, Timeout: short})
-	if a, err := c.TXT(background, "a.example"); err == nil || errors.Is(err, mail.ErrNoDomain) {
+	if a, err := c.TXT(ctxAll, "a.example"); err == nil || errors.Is(err, mail.ErrNoDomain) {
 		t.Errorf("%q, %v", a.Records, err)
 	}
 }
@@ -144,7 +144,7 @@ func TestAFloodOfStraysIsGivenUp(t *testing.T) {
 		return flood
 	})
 	c := client(t, Options{Servers: []string{s.addr}, Timeout: short})
-	if _, err := c.TXT(background, "a.example"); err == nil || errors.Is(err, mail.ErrNoDomain) {
+	if _, err := c.TXT(ctxAll, "a.example"); err == nil || errors.Is(err, mail.ErrNoDomain) {
 		t.Error(err)
 	}
 }
@@ -157,7 +157,7 @@ func TestACutAnswerIsAskedForOverTCP(t *testing.T) {
 		return [][]byte{reply(t, q, nil, `a.example. 60 IN TXT "whole"`)}
 	})
 	c := client(t, Options{Servers: []string{s.addr}})
-	if a, err := c.TXT(background, "a.example"); err != nil || a.Records[0] != "whole" || s.overTCP.Load() != 1 {
+	if a, err := c.TXT(ctxAll, "a.example"); err != nil || a.Records[0] != "whole" || s.overTCP.Load() != 1 {
 		t.Errorf("%q, %v, %d over TCP", a.Records, err, s.overTCP.Load())
 	}
 }
@@ -170,7 +170,7 @@ func TestLongAnswersOfARealServerComeWhole(t *testing.T) {
 	}
 	z.SetTXT("big.example", texts...)
 	c := client(t, Options{Servers: []string{serve(t, z).Addr()}})
-	if a, err := c.TXT(background, "big.example"); err != nil || len(a.Records) != len(texts) {
+	if a, err := c.TXT(ctxAll, "big.example"); err != nil || len(a.Records) != len(texts) {
 		t.Errorf("%d records, %v", len(a.Records), err)
 	}
 }
@@ -190,7 +190,7 @@ func TestBadAnswersOverTCPAreFailures(t *testing.T) {
 				return [][]byte{reply(t, q, func(m *wire.Msg) { m.Truncated = true })}
 			})
 			c := client(t, Options{Servers: []string{s.addr}, Timeout: short})
-			if _, err := c.TXT(background, "a.example"); err == nil || errors.Is(err, mail.ErrNoDomain) {
+			if _, err := c.TXT(ctxAll, "a.example"); err == nil || errors.Is(err, mail.ErrNoDomain) {
 				t.Error(err)
 			}
 		})
@@ -205,7 +205,7 @@ func TestAServerWithoutEDNSIsAskedWithoutIt(t *testing.T) {
 		return [][]byte{reply(t, q, nil, `a.example. 60 IN TXT "plain"`)}
 	})
 	c := client(t, Options{Servers: []string{s.addr}})
-	if a, err := c.TXT(background, "a.example"); err != nil || a.Records[0] != "plain" {
+	if a, err := c.TXT(ctxAll, "a.example"); err != nil || a.Records[0] != "plain" {
 		t.Errorf("%q, %v", a.Records, err)
 	}
 }
@@ -217,10 +217,10 @@ func TestTheNextServerIsAskedWhenOneFails(t *testing.T) {
 	})
 	good := serve(t, zoneForTest(t))
 	c := client(t, Options{Servers: []string{silent.addr, refusing.addr, good.Addr()}, Timeout: 6 * short})
-	if _, err := c.TXT(background, "text.example"); err != nil {
+	if _, err := c.TXT(ctxAll, "text.example"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.TXT(background, "absent.example"); !errors.Is(err, mail.ErrNoDomain) {
+	if _, err := c.TXT(ctxAll, "absent.example"); !errors.Is(err, mail.ErrNoDomain) {
 		t.Error(err)
 	}
 	if n := silent.queries.Load(); n != 1 {
@@ -231,7 +231,7 @@ func TestTheNextServerIsAskedWhenOneFails(t *testing.T) {
 func TestASilentServerIsAFailureThatNamesIt(t *testing.T) {
 	s := lie(t, func(*wire.Msg, bool) [][]byte { return nil })
 	c := client(t, Options{Servers: []string{s.addr}, Timeout: short})
-	_, err := c.TXT(background, "a.example")
+	_, err := c.TXT(ctxAll, "a.example")
 	if err == nil || errors.Is(err, mail.ErrNoDomain) || !strings.Contains(err.Error(), s.addr) || !strings.Contains(err.Error(), "a.example") {
 		t.Error(err)
 	}
@@ -247,10 +247,10 @@ func TestASilentZoneIsAFailure(t *testing.T) {
 	z := zoneForTest(t)
 	z.Set("silent.example", Records{Fault: Fault{On: true, Silent: true}})
 	c := client(t, Options{Servers: []string{serve(t, z).Addr()}, Timeout: short})
-	if _, err := c.TXT(background, "silent.example"); err == nil || errors.Is(err, mail.ErrNoDomain) {
+	if _, err := c.TXT(ctxAll, "silent.example"); err == nil || errors.Is(err, mail.ErrNoDomain) {
 		t.Error(err)
 	}
-	if _, err := z.TXT(background, "silent.example"); err == nil || errors.Is(err, mail.ErrNoDomain) {
+	if _, err := z.TXT(ctxAll, "silent.example"); err == nil || errors.Is(err, mail.ErrNoDomain) {
 		t.Error(err)
 	}
 }
@@ -270,10 +270,10 @@ func TestAliasesAreChasedWhereTheServerDoesNot(t *testing.T) {
 		return [][]byte{reply(t, q, nil, `loop.example. 60 IN CNAME loop.example.`)}
 	})
 	c := client(t, Options{Servers: []string{s.addr}})
-	if a, err := c.TXT(background, "a.example"); err != nil || len(a.Records) != 1 || a.Records[0] != "the end" {
+	if a, err := c.TXT(ctxAll, "a.example"); err != nil || len(a.Records) != 1 || a.Records[0] != "the end" {
 		t.Errorf("%q, %v", a.Records, err)
 	}
-	if _, err := c.TXT(background, "loop.example"); err == nil || errors.Is(err, mail.ErrNoDomain) {
+	if _, err := c.TXT(ctxAll, "loop.example"); err == nil || errors.Is(err, mail.ErrNoDomain) {
 		t.Error(err)
 	}
 }
@@ -281,7 +281,7 @@ func TestAliasesAreChasedWhereTheServerDoesNot(t *testing.T) {
 func TestAnEndOfServiceAndACancelledCallerAreFailures(t *testing.T) {
 	s := lie(t, func(*wire.Msg, bool) [][]byte { return nil })
 	c := client(t, Options{Servers: []string{s.addr}, Timeout: time.Minute})
-	gone, cancel := context.WithCancel(background)
+	gone, cancel := context.WithCancel(ctxAll)
 	cancel()
 	if _, err := c.TXT(gone, "a.example"); !errors.Is(err, context.Canceled) {
 		t.Error(err)
@@ -291,14 +291,14 @@ func TestAnEndOfServiceAndACancelledCallerAreFailures(t *testing.T) {
 	}
 	waiting := make(chan error)
 	go func() {
-		_, err := c.TXT(background, "a.example")
+		_, err := c.TXT(ctxAll, "a.example")
 		waiting <- err
 	}()
 	c.Close()
 	if err := <-waiting; err == nil || errors.Is(err, mail.ErrNoDomain) {
 		t.Error(err)
 	}
-	if _, err := c.TXT(background, "b.example"); !errors.Is(err, errClosed) {
+	if _, err := c.TXT(ctxAll, "b.example"); !errors.Is(err, errClosed) {
 		t.Error(err)
 	}
 }
@@ -314,7 +314,7 @@ func TestIdenticalQuestionsAreAskedOnce(t *testing.T) {
 	var asked sync.WaitGroup
 	for range callers {
 		asked.Go(func() {
-			if a, err := c.TXT(background, "a.example"); err != nil || a.Records[0] != "once" {
+			if a, err := c.TXT(ctxAll, "a.example"); err != nil || a.Records[0] != "once" {
 				t.Errorf("%q, %v", a.Records, err)
 			}
 		})
@@ -338,8 +338,8 @@ func TestManyAskWhileRecordsChange(t *testing.T) {
 	for n := range 8 {
 		asked.Go(func() {
 			for i := range 20 {
-				c.TXT(background, names[(n+i)%len(names)])
-				c.Addresses(background, names[(n+i)%len(names)])
+				c.TXT(ctxAll, names[(n+i)%len(names)])
+				c.Addresses(ctxAll, names[(n+i)%len(names)])
 				z.SetTXT("text.example", "changed")
 				z.SetAddresses("empty.example", netip.MustParseAddr("127.0.0.1"))
 				z.Remove("empty.example")

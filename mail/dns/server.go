@@ -9,6 +9,8 @@ import (
 	"time"
 
 	wire "github.com/miekg/dns"
+
+	"anechoic/mail/background"
 )
 
 // errSilent says that a question is to stay without an answer.
@@ -140,7 +142,7 @@ func (z *Zone) Serve(addr string) (*Server, error) {
 	s.udp = &wire.Server{PacketConn: pc, Handler: wire.HandlerFunc(s.handle), NotifyStartedFunc: notify}
 	s.tcp = &wire.Server{Listener: l, Handler: wire.HandlerFunc(s.handle), NotifyStartedFunc: notify}
 	for _, w := range []*wire.Server{s.udp, s.tcp} {
-		go func() { s.done <- w.ActivateAndServe() }()
+		background.Go(nil, nil, "dns: serve a zone", func() { s.done <- w.ActivateAndServe() })
 	}
 	<-started
 	<-started

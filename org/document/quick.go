@@ -5,11 +5,12 @@ import (
 	"reflect"
 	"runtime"
 	"strconv"
-	"sync"
 	"sync/atomic"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"anechoic/mail/background"
 )
 
 // The quick way is for texts of many megabytes that have nothing wrong with them:
@@ -85,7 +86,7 @@ func readPieces(root *form, shape reflect.Type, pieces [][]byte) ([]reflect.Valu
 	filled := make([]reflect.Value, len(pieces))
 	var next atomic.Int64
 	var doubt atomic.Bool
-	var work sync.WaitGroup
+	var work background.Group
 	for range min(runtime.GOMAXPROCS(0), len(pieces)) {
 		work.Go(func() {
 			r := reader{texts: make(map[string]string)}

@@ -96,7 +96,7 @@ func openKeys(t testing.TB, dataDir string) *LocalKeys {
 
 func prepare(t testing.TB, keys *LocalKeys, dir *org.Directory) *KeySet {
 	t.Helper()
-	set, problems := keys.Prepare(context.Background(), dir)
+	set, problems := keys.Prepare(context.Background(), dir, nil)
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}

@@ -1,7 +1,6 @@
 package signing
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -11,26 +10,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"sync/atomic"
 
 	"anechoic/org"
 )
-
-// rsaBits is the size of RSA keys, made here or read from a file: the 2048 of
-// org.RSA2048 (RFC 8301 section 3.2: signers should use at least 2048).
-const rsaBits = 2048
-
-// maxKeyFile bounds what is read as a key: a 4096-bit key has under 4 KiB of PEM.
-const maxKeyFile = 64 << 10
-
-// pemType is the one form of private key taken: PKCS #8 (RFC 5958, RFC 7468
-// section 10), which holds RSA and Ed25519 alike.
-const pemType = "PRIVATE KEY"
-
-// ErrKeyFile says that a file is not a private key that can be used here.
-var ErrKeyFile = errors.New("not a usable private key")
 
 // errFaulty says that a key's first signature did not verify.
 var errFaulty = errors.New("the signature does not verify with the public key: the key or this machine's memory is damaged")
@@ -54,8 +37,11 @@ func newKey(private crypto.Signer, file string) *key {
 			return private.Sign(rand.Reader, digest, opts)
 		},
 	}
-	if private, ok := private.(*rsa.PrivateKey); ok {
-		k.fast = fastKeyOf(private)
+	switch private := private.(type) {
+	case *rsa.PrivateKey:
+		k.fast = fastKeyOf(&private.PublicKey, func() []byte { return x509.MarshalPKCS1PrivateKey(private) })
+	case *org.RSAKey:
+		k.fast = fastKeyOf(private.Public().(*rsa.PublicKey), private.PKCS1)
 	}
 	return k
 }
@@ -123,7 +109,7 @@ func makeKey(algorithm org.Algorithm) (crypto.Signer, error) {
 	switch algorithm {
 	case org.RSA2048:
 		opts = crypto.SHA256
-		private, err = rsa.GenerateKey(rand.Reader, rsaBits)
+		private, err = rsa.GenerateKey(rand.Reader, org.RSABits)
 	case org.Ed25519:
 		_, private, err = ed25519.GenerateKey(rand.Reader)
 	default:
@@ -145,86 +131,5 @@ func encodePrivate(private crypto.Signer) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der}), nil
-}
-
-// readKeyFile reads a key that the registry names by file.
-func readKeyFile(file string, algorithm org.Algorithm) (*key, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, fmt.Errorf("signing: key file: %w", err)
-	}
-	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("signing: key file %s: %w", file, err)
-	}
-	private, err := parsePrivate(content, algorithm)
-	if err != nil {
-		return nil, fmt.Errorf("signing: key file %s: %w", file, err)
-	}
-	return newKey(private, file), nil
-}
-
-// parsePrivate reads exactly one PKCS #8 private key in PEM, of that algorithm.
-// Text before it is passed over, as RFC 7468 section 2 has it. Errors wrap
-// ErrKeyFile and never show what was read.
-func parsePrivate(content []byte, algorithm org.Algorithm) (crypto.Signer, error) {
-	if len(content) > maxKeyFile {
-		return nil, fmt.Errorf("%w: it is larger than %d octets", ErrKeyFile, maxKeyFile)
-	}
-	block, rest := pem.Decode(content)
-	if block == nil {
-		return nil, fmt.Errorf("%w: it holds no PEM block; expected -----BEGIN %s-----", ErrKeyFile, pemType)
-	}
-	if err := pkcs8Only(block); err != nil {
-		return nil, err
-	}
-	if len(bytes.TrimSpace(rest)) > 0 {
-		return nil, fmt.Errorf("%w: something follows the first PEM block; keep one key in one file", ErrKeyFile)
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("%w: its PKCS #8 content does not parse", ErrKeyFile)
-	}
-	return ofAlgorithm(parsed, algorithm)
-}
-
-// pkcs8Only names what else a PEM block may be and how to convert it.
-func pkcs8Only(block *pem.Block) error {
-	switch block.Type {
-	case pemType:
-		return nil
-	case "RSA PRIVATE KEY":
-		return fmt.Errorf("%w: it is PKCS #1; convert it: openssl pkcs8 -topk8 -nocrypt -in FILE -out NEW", ErrKeyFile)
-	case "ENCRYPTED PRIVATE KEY":
-		return fmt.Errorf("%w: it is encrypted; decrypt it: openssl pkcs8 -in FILE -out NEW", ErrKeyFile)
-	case "PUBLIC KEY":
-		return fmt.Errorf("%w: it is a public key; name the private one", ErrKeyFile)
-	}
-	return fmt.Errorf("%w: its PEM block is of another type than %s", ErrKeyFile, pemType)
-}
-
-// ofAlgorithm checks that a parsed key is what the registry says it is.
-func ofAlgorithm(parsed any, algorithm org.Algorithm) (crypto.Signer, error) {
-	switch private := parsed.(type) {
-	case *rsa.PrivateKey:
-		bits := private.N.BitLen()
-		switch {
-		case algorithm != org.RSA2048:
-			return nil, fmt.Errorf("%w: it is an RSA key, the registry says %s", ErrKeyFile, algorithm)
-		case bits != rsaBits:
-			return nil, fmt.Errorf("%w: it has %d bits, %s means %d", ErrKeyFile, bits, algorithm, rsaBits)
-		case len(private.Primes) != 2:
-			return nil, fmt.Errorf("%w: it has %d primes, taken are two", ErrKeyFile, len(private.Primes))
-		}
-		private.Precompute()
-		return private, nil
-	case ed25519.PrivateKey:
-		if algorithm != org.Ed25519 {
-			return nil, fmt.Errorf("%w: it is an Ed25519 key, the registry says %s", ErrKeyFile, algorithm)
-		}
-		return private, nil
-	}
-	return nil, fmt.Errorf("%w: it is a %T, DKIM has RSA and Ed25519", ErrKeyFile, parsed)
+	return pem.EncodeToMemory(&pem.Block{Type: org.KeyPEM, Bytes: der}), nil
 }

@@ -15,9 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/sync/errgroup"
-
 	"anechoic/mail"
+	"anechoic/mail/background"
 	"anechoic/org"
 	"anechoic/standard/dkim"
 )
@@ -149,12 +148,14 @@ func (k *LocalKeys) find(ref KeyRef) (*key, error) {
 
 // Prepare reads every key the Directory names and makes those that are missing,
 // as many at a time as there are processors; what was revoked it leaves out. It
-// lists every problem; with one there is no set. What Sign uses changes only by Use, so that a reload can still
-// fail. Keys made on the way stay, sealed, for the next time.
+// lists every problem; with one there is no set. What Sign uses changes only by
+// Use, so that a reload can still fail. Keys made on the way stay, sealed, for the
+// next time.
 //
-// A sealed key that is in use already is not read again; a key file is, since a
-// person may have put another key there.
-func (k *LocalKeys) Prepare(ctx context.Context, dir *org.Directory) (*KeySet, []org.Problem) {
+// A sealed key that is in use already is not read again. A key file is, since a
+// person may have put another key there: files are those that were read with the
+// registry, nil if none were.
+func (k *LocalKeys) Prepare(ctx context.Context, dir *org.Directory, files *org.KeyFiles) (*KeySet, []org.Problem) {
 	k.preparing.Lock()
 	defer k.preparing.Unlock()
 
@@ -165,8 +166,7 @@ func (k *LocalKeys) Prepare(ctx context.Context, dir *org.Directory) (*KeySet, [
 	if lives != nil {
 		problems = lives.collisions(dir)
 	}
-	var work errgroup.Group
-	work.SetLimit(runtime.GOMAXPROCS(0))
+	work := background.Limit(runtime.GOMAXPROCS(0))
 	for ref, named := range keysOf(dir) {
 		if lives.Revoked(ref.Domain, ref.Selector) {
 			continue
@@ -177,8 +177,8 @@ func (k *LocalKeys) Prepare(ctx context.Context, dir *org.Directory) (*KeySet, [
 			mu.Unlock()
 			continue
 		}
-		work.Go(func() error {
-			got, err := k.obtain(ctx, ref, named.File)
+		work.Go(func() {
+			got, err := k.obtain(ctx, ref, named.File, files)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -186,10 +186,9 @@ func (k *LocalKeys) Prepare(ctx context.Context, dir *org.Directory) (*KeySet, [
 			} else {
 				set.keys[ref] = got
 			}
-			return nil
 		})
 	}
-	_ = work.Wait() // the functions return no error: problems has them all
+	work.Wait()
 	if len(problems) > 0 {
 		slices.SortFunc(problems, func(a, b org.Problem) int { return cmp.Compare(a.Where, b.Where) })
 		return nil, problems
@@ -225,15 +224,19 @@ func keyProblem(ref KeyRef, err error) org.Problem {
 	return org.Problem{Where: "key " + ref.String(), Message: err.Error()}
 }
 
-// obtain gives the key of ref: read from a key file, or unsealed, or made.
-func (k *LocalKeys) obtain(ctx context.Context, ref KeyRef, file string) (*key, error) {
+// obtain gives the key of ref: that of a key file, or unsealed, or made.
+func (k *LocalKeys) obtain(ctx context.Context, ref KeyRef, file string, files *org.KeyFiles) (*key, error) {
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	case file != "":
-		return readKeyFile(file, ref.Algorithm)
+	case file == "":
+		return k.vault.key(ref)
 	}
-	return k.vault.key(ref)
+	private, err := files.Key(file, ref.Algorithm)
+	if err != nil {
+		return nil, fmt.Errorf("signing: %w", err)
+	}
+	return newKey(private, file), nil
 }
 
 // Sign: see Keys.

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -92,7 +90,7 @@ func TestContractsKeyFileLoads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parsePrivate(content, org.RSA2048); err != nil {
+	if _, err := org.ParsePrivateKey(content, org.RSA2048); err != nil {
 		t.Error(err)
 	}
 }
@@ -127,53 +125,6 @@ func pkcs8(t testing.TB, private any) string {
 	return pemOf("PRIVATE KEY", der)
 }
 
-func TestUnusableKeyFilesAreNamedWithWhatToDo(t *testing.T) {
-	_, ed, _ := ed25519.GenerateKey(rand.Reader)
-	ec, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	short, err := rsa.GenerateKey(rand.Reader, 1024)
-	if err != nil {
-		t.Fatal(err)
-	}
-	publicDER, _ := x509.MarshalPKIXPublicKey(ed.Public())
-	goodRSA, goodEd := pkcs8(t, rsaKey()), pkcs8(t, ed)
-	for name, test := range map[string]struct {
-		content   string
-		algorithm org.Algorithm
-		want      string // empty: it loads
-	}{
-		"rsa":                       {goodRSA, org.RSA2048, ""},
-		"ed25519":                   {goodEd, org.Ed25519, ""},
-		"text before the block":     {"Bag Attributes\n    friendlyName: an1\n" + goodEd, org.Ed25519, ""},
-		"white space after":         {goodEd + "\r\n \n", org.Ed25519, ""},
-		"empty":                     {"", org.RSA2048, "no PEM block"},
-		"not PEM":                   {"MIIEvAIBADANBgkq", org.RSA2048, "no PEM block"},
-		"cut off":                   {goodRSA[:len(goodRSA)/2], org.RSA2048, "no PEM block"},
-		"PKCS #1":                   {pemOf("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(short)), org.RSA2048, "openssl pkcs8"},
-		"encrypted":                 {pemOf("ENCRYPTED PRIVATE KEY", []byte{1}), org.RSA2048, "decrypt it"},
-		"public":                    {pemOf("PUBLIC KEY", publicDER), org.Ed25519, "name the private one"},
-		"a certificate":             {pemOf("CERTIFICATE", publicDER), org.Ed25519, "another type"},
-		"broken content":            {pemOf("PRIVATE KEY", []byte("nonsense")), org.RSA2048, "does not parse"},
-		"two keys":                  {goodEd + goodEd, org.Ed25519, "one key in one file"},
-		"an elliptic curve key":     {pkcs8(t, ec), org.RSA2048, "DKIM has RSA and Ed25519"},
-		"1024 bits":                 {pkcs8(t, short), org.RSA2048, "1024 bits"},
-		"ed25519 for rsa":           {goodEd, org.RSA2048, "the registry says rsa-2048"},
-		"rsa for ed25519":           {goodRSA, org.Ed25519, "the registry says ed25519"},
-		"an algorithm of no one":    {goodRSA, "rsa-512", "the registry says rsa-512"},
-		"larger than any key":       {goodEd + strings.Repeat("\n", maxKeyFile), org.Ed25519, "larger than"},
-		"encrypted the OpenSSL way": {"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n", org.RSA2048, "PKCS #1"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := readKeyFile(keyFile(t, test.content), test.algorithm)
-			switch {
-			case test.want == "" && err != nil:
-				t.Error(err)
-			case test.want != "" && (!errors.Is(err, ErrKeyFile) || !strings.Contains(err.Error(), test.want)):
-				t.Errorf("got %v, want it to say %q", err, test.want)
-			}
-		})
-	}
-}
-
 func TestEveryProblemIsListedAndTheOldKeysStay(t *testing.T) {
 	keys := openKeys(t, t.TempDir())
 	keys.Use(prepare(t, keys, directory(t, globex())))
@@ -186,7 +137,7 @@ func TestEveryProblemIsListedAndTheOldKeysStay(t *testing.T) {
 		found, _ := bad.Organisation(org.ID(o))
 		found.Domains[0].Keys[0].File = map[string]string{"acme": gone, "hooli": removed}[o]
 	}
-	set, problems := keys.Prepare(context.Background(), bad)
+	set, problems := keys.Prepare(context.Background(), bad, nil)
 	if set != nil || len(problems) != 2 {
 		t.Fatalf("got set %v and problems %v, want two problems", set, problems)
 	}
@@ -251,7 +202,7 @@ func TestCancelledPrepareMakesNoKey(t *testing.T) {
 	keys := openKeys(t, t.TempDir())
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	set, problems := keys.Prepare(ctx, directory(t, globex()))
+	set, problems := keys.Prepare(ctx, directory(t, globex()), nil)
 	if set != nil || len(problems) != 1 {
 		t.Errorf("got %v and %v", set, problems)
 	}
@@ -313,8 +264,9 @@ func TestPrivateKeysAreNeverPrinted(t *testing.T) {
 
 	set := b.keys.live.Load()
 	one := set.keys[acmeRSA]
+	read := readRegistry(t, rsaKeyFile(t))
 	handle := b.use(context.Background(), candidate{ref: acmeRSA, public: one.public})
-	for _, v := range []any{b.keys, *b.keys.vault, b.keys.vault, set, *set, set.keys, one, one.private, b.Signer, handle, acmeRSA} { //nolint:govet // copies are the point
+	for _, v := range []any{b.keys, *b.keys.vault, b.keys.vault, set, *set, set.keys, one, one.private, b.Signer, handle, acmeRSA, read, read.KeyFiles(), *read.KeyFiles()} { //nolint:govet // copies are the point
 		var text bytes.Buffer
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 			fmt.Fprintf(&text, verb, v)
@@ -338,6 +290,42 @@ func TestPrivateKeysAreNeverPrinted(t *testing.T) {
 	// The walk finds what is in a field: else the test would prove nothing.
 	if !bytes.Contains(collect(reflect.ValueOf(struct{ hidden *rsa.PrivateKey }{private})), reversed(private.D.Bytes())) {
 		t.Error("the walk does not find a key in a field")
+	}
+}
+
+// readRegistry reads a registry with one RSA key in a file.
+func readRegistry(t *testing.T, file string) org.Registry {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "registry.toml")
+	text := fmt.Sprintf("[[organisation]]\nid = \"acme\"\n[[organisation.domain]]\nname = \"acme.test\"\ndkim = [ { selector = \"an1\", algorithm = \"rsa-2048\", key_file = %q } ]\n", file)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reg, problems := org.ReadRegistry(path)
+	if len(problems) > 0 || reg.KeyFiles().Len() != 1 {
+		t.Fatal(problems, reg.KeyFiles())
+	}
+	return reg
+}
+
+func TestAKeyFileThatWasReadWithTheRegistryIsNotReadAgain(t *testing.T) {
+	file := rsaKeyFile(t)
+	reg := readRegistry(t, file)
+	dir, problems, _ := org.Build(reg, org.Providers{}, nil, 1, noon)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	keys := openKeys(t, t.TempDir())
+	set, problems := keys.Prepare(t.Context(), dir, reg.KeyFiles())
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	keys.Use(set)
+	if !samePublic(rsaKey().Public(), public(t, keys, acmeRSA)) {
+		t.Error("another key than was read with the registry")
 	}
 }
 
@@ -392,34 +380,4 @@ func collect(v reflect.Value) []byte {
 	}
 	walk(v)
 	return all
-}
-
-func FuzzKeyFile(f *testing.F) {
-	ed := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
-	f.Add([]byte(pkcs8(f, ed)), true)
-	f.Add([]byte(pkcs8(f, rsaKey())), false)
-	f.Add([]byte("text\n"+pkcs8(f, ed)+"text"), true)
-	f.Add([]byte(pemOf("RSA PRIVATE KEY", []byte{0x30, 0})), false)
-	f.Add([]byte("-----BEGIN PRIVATE KEY-----\n\n-----END PRIVATE KEY-----\n"), true)
-	f.Fuzz(func(t *testing.T, content []byte, isEd bool) {
-		algorithm := org.RSA2048
-		if isEd {
-			algorithm = org.Ed25519
-		}
-		private, err := parsePrivate(content, algorithm)
-		if err != nil {
-			if private != nil || !errors.Is(err, ErrKeyFile) {
-				t.Fatalf("key %v with error %v", private != nil, err)
-			}
-			return
-		}
-		again, err := encodePrivate(private)
-		if err != nil {
-			t.Fatal(err)
-		}
-		same, err := parsePrivate(again, algorithm)
-		if err != nil || !samePublic(private.Public(), same.Public()) {
-			t.Fatalf("what was read does not write back: %v", err)
-		}
-	})
 }

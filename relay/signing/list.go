@@ -8,9 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"anechoic/mail"
+	"anechoic/mail/background"
 	"anechoic/org"
 	"anechoic/standard/dkim"
 )
@@ -54,15 +53,11 @@ const lookupsAtOnce = 8
 func (s *Signer) List(ctx context.Context, dir *org.Directory, now time.Time) []KeyInfo {
 	domains := slices.Collect(dir.Domains())
 	lists := make([][]KeyInfo, len(domains))
-	var work errgroup.Group
-	work.SetLimit(lookupsAtOnce * runtime.GOMAXPROCS(0))
+	work := background.Limit(lookupsAtOnce * runtime.GOMAXPROCS(0))
 	for i, d := range domains {
-		work.Go(func() error {
-			lists[i] = s.ListDomain(ctx, d, now)
-			return nil
-		})
+		work.Go(func() { lists[i] = s.ListDomain(ctx, d, now) })
 	}
-	_ = work.Wait() // the functions return no error
+	work.Wait()
 	return slices.Concat(lists...)
 }
 

@@ -43,6 +43,7 @@ type Order struct {
 	Algorithm    org.Algorithm // add: needed; rotate: empty for every algorithm of the domain
 	RetireAfter  time.Duration // rotate: zero for DefaultRetireAfter
 	DryRun       bool          // only say what would be done
+	By           string        // who asks, for Facts
 }
 
 // Change is what was done, or would have been. Keys of a dry run that were not

@@ -321,7 +321,7 @@ func TestOurKeyListedAsAProvidersIsAProblemOfTheReload(t *testing.T) {
 		ID: "ws", Kind: "google", DKIM: []org.IdentityEntry{{Domain: "acme.test", Selectors: []string{"mine"}}},
 		SecretHeader: &org.SecretHeaderEntry{Name: "X-Acme-Key", SHA256: []string{strings.Repeat("0", 64)}},
 	}}
-	set, problems := s.Keys.Prepare(t.Context(), directory(t, listing))
+	set, problems := s.Keys.Prepare(t.Context(), directory(t, listing), nil)
 	if set != nil || len(problems) != 1 || !strings.Contains(problems[0].String(), `source ws of organisation acme: selector "mine" of acme.test is a key of this relay's`) {
 		t.Errorf("got %v and %v", set, problems)
 	}

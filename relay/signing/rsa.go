@@ -2,7 +2,6 @@ package signing
 
 import (
 	"crypto/rsa"
-	"crypto/x509"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -57,22 +56,22 @@ type fastKey struct {
 	failed atomic.Bool
 }
 
-// fastKeyOf is nil where Go signs.
-func fastKeyOf(private *rsa.PrivateKey) *fastKey {
+// fastKeyOf is nil where Go signs. pkcs1 gives the private key, in DER.
+func fastKeyOf(public *rsa.PublicKey, pkcs1 func() []byte) *fastKey {
 	lib, _ := library()
 	if lib == nil {
 		return nil
 	}
-	return lib.key(private)
+	return lib.key(public, pkcs1)
 }
 
-func (lib *rsaLibrary) key(private *rsa.PrivateKey) *fastKey {
+func (lib *rsaLibrary) key(public *rsa.PublicKey, pkcs1 func() []byte) *fastKey {
 	loaded := sync.OnceValues(func() (func([]byte) ([]byte, error), error) {
-		der := x509.MarshalPKCS1PrivateKey(private)
+		der := pkcs1()
 		defer clear(der)
 		return lib.load(der)
 	})
-	return &fastKey{public: &private.PublicKey, sign: func(digest []byte) ([]byte, error) {
+	return &fastKey{public: public, sign: func(digest []byte) ([]byte, error) {
 		sign, err := loaded()
 		if err != nil {
 			return nil, err

@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"sync"
 	"testing"
@@ -42,7 +43,7 @@ func TestALibraryThatFailsIsNotAskedAgain(t *testing.T) {
 			asked = 0
 			before := fallbacks.Load()
 			k := newKey(rsaKey(), "")
-			k.fast = lib.key(rsaKey().(*rsa.PrivateKey))
+			k.fast = lib.key(rsaKey().Public().(*rsa.PublicKey), rsaPKCS1)
 			for range 3 {
 				sig, err := k.sign(aDigest[:], crypto.SHA256)
 				if err != nil || string(sig) != rightAnswer(t, aDigest[:]) {
@@ -67,7 +68,7 @@ func TestTheFirstSignaturesOfALibraryAreVerified(t *testing.T) {
 		return right, nil
 	})
 	k := newKey(rsaKey(), "")
-	k.fast = lib.key(rsaKey().(*rsa.PrivateKey))
+	k.fast = lib.key(rsaKey().Public().(*rsa.PublicKey), rsaPKCS1)
 	for i := range verifiedFirst + 1 {
 		sig, err := k.sign(aDigest[:], crypto.SHA256)
 		if err != nil || string(sig) != string(right) {
@@ -114,3 +115,5 @@ func BenchmarkRSA(b *testing.B) {
 		}
 	}
 }
+
+func rsaPKCS1() []byte { return x509.MarshalPKCS1PrivateKey(rsaKey().(*rsa.PrivateKey)) }

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"filippo.io/age"
+
+	"anechoic/org"
 )
 
 // Names in the keys directory. A file that was not finished has its own suffix
@@ -24,7 +26,7 @@ const (
 )
 
 // maxSealed bounds a sealed key: the key file limit and what age adds.
-const maxSealed = maxKeyFile + 8<<10
+const maxSealed = org.MaxKeyFile + 8<<10
 
 // errForeign says that a sealed file holds the key of another name.
 var errForeign = errors.New("it was sealed for another key")
@@ -85,7 +87,7 @@ func (v *vault) close() error { return v.root.Close() }
 
 // unlock reads the identity, or makes it if there is nothing sealed yet.
 func (v *vault) unlock() error {
-	content, err := v.read(identityFile, maxKeyFile)
+	content, err := v.read(identityFile, org.MaxKeyFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		content, err = v.makeIdentity()
 	}
@@ -180,7 +182,7 @@ func (v *vault) unseal(ref KeyRef, sealed []byte) (*key, error) {
 	if !found {
 		return nil, errForeign
 	}
-	private, err := parsePrivate(text, ref.Algorithm)
+	private, err := org.ParsePrivateKey(text, ref.Algorithm)
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ func TestFilesOthersCanReachAreRefused(t *testing.T) {
 	}
 	chmod(t, identity, 0o600)
 	chmod(t, sealed, 0o644)
-	if _, problems := openKeys(t, data).Prepare(context.Background(), dir); len(problems) != 1 {
+	if _, problems := openKeys(t, data).Prepare(context.Background(), dir, nil); len(problems) != 1 {
 		t.Errorf("a sealed key with mode 0644: %v", problems)
 	}
 	chmod(t, filepath.Join(data, "keys"), 0o770)
@@ -137,7 +137,7 @@ func TestDamagedSealedKeyIsAnErrorAndNeverReplaced(t *testing.T) {
 		if err := os.WriteFile(sealed, damaged, 0o600); err != nil {
 			rt.Fatal(err)
 		}
-		set, problems := keys.Prepare(context.Background(), dir)
+		set, problems := keys.Prepare(context.Background(), dir, nil)
 		if set != nil || len(problems) != 1 || !strings.Contains(problems[0].Message, sealed) || !strings.Contains(problems[0].Message, "move it away") {
 			rt.Fatalf("got set %v and problems %v", set, problems)
 		}
@@ -197,7 +197,7 @@ func TestSealedKeyOfAnotherOrganisationDoesNotOpen(t *testing.T) {
 	}
 	link(t, sealed, filepath.Join(stolen, "g1.ed25519.age"))
 	dir := directory(t, organisation("hooli", "hooli.test", org.KeyEntry{Selector: "g1", Algorithm: "ed25519"}))
-	_, problems := openKeys(t, data).Prepare(context.Background(), dir)
+	_, problems := openKeys(t, data).Prepare(context.Background(), dir, nil)
 	if len(problems) != 1 || !strings.Contains(problems[0].Message, errForeign.Error()) {
 		t.Errorf("got %v", problems)
 	}
@@ -228,7 +228,7 @@ func TestDirectoryThatCannotBeMadeIsAProblem(t *testing.T) {
 	if err := os.WriteFile(inTheWay, []byte("a file"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	set, problems := keys.Prepare(context.Background(), directory(t, globex()))
+	set, problems := keys.Prepare(context.Background(), directory(t, globex()), nil)
 	if set != nil || len(problems) != 1 || !strings.Contains(problems[0].Message, inTheWay) {
 		t.Errorf("got %v and %v", set, problems)
 	}
