@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"time"
 
@@ -63,75 +64,123 @@ func (d flowDescs) send(to chan<- prometheus.Metric, r Ranked) {
 	to <- prometheus.MustNewConstSummary(d.delay, r.Delivered, r.Waited.Seconds(), nil, r.Name)
 }
 
-// Waiting is what is queued for one site or of one organisation.
+// Waiting is what is in custody for one site or of one organisation.
 type Waiting struct {
 	Name      string
 	Queued    int // recipients
 	Suspended int // of those
-	Oldest    time.Time
+	Leased    int
+	Held      int
+	Oldest    time.Time // earliest due of those queued; zero: none is
 }
 
-// Wait sums shares by a name, those with most first; what has no name is not counted.
-func Wait(shares []custody.Share, name func(custody.Share) string) []Waiting {
-	var list []Waiting
-	at := map[string]int{}
-	for _, s := range shares {
-		key := name(s)
-		i, known := at[key]
-		if !known {
-			i = len(list)
-			at[key] = i
-			list = append(list, Waiting{Name: key, Oldest: s.Oldest})
-		}
-		w := &list[i]
-		w.Queued += s.Queued
-		w.Suspended += s.Suspended
-		if s.Oldest.Before(w.Oldest) {
-			w.Oldest = s.Oldest
+func (w *Waiting) all() int { return w.Queued + w.Leased + w.Held }
+
+func (w *Waiting) add(of Waiting) {
+	w.Queued += of.Queued
+	w.Suspended += of.Suspended
+	w.Leased += of.Leased
+	w.Held += of.Held
+	w.Oldest = custody.Earliest(w.Oldest, of.Oldest)
+}
+
+// maxWaits bounds how many names Waits keeps apart: a million domains of which no site
+// is known have a million names.
+const maxWaits = 16 << 10
+
+// Waits sums shares by a name, in bounded room: of very many names those with least are
+// counted together, as Other. The zero value is ready.
+type Waits struct {
+	named  map[string]*Waiting
+	others Waiting
+}
+
+// Add counts a share under a name.
+func (w *Waits) Add(name string, s custody.Share) {
+	of := Waiting{Name: name, Queued: s.Queued, Suspended: s.Suspended, Leased: s.Leased, Held: s.Held, Oldest: s.Oldest}
+	if known := w.named[name]; known != nil {
+		known.add(of)
+		return
+	}
+	if w.named == nil {
+		w.named = map[string]*Waiting{}
+	}
+	if w.named[name] = &of; len(w.named) > maxWaits {
+		for _, least := range w.sorted()[maxWaits/2:] {
+			w.others.add(least)
+			delete(w.named, least.Name)
 		}
 	}
-	slices.SortFunc(list, func(a, b Waiting) int {
-		return cmp.Or(cmp.Compare(b.Queued, a.Queued), cmp.Compare(a.Name, b.Name))
-	})
+}
+
+// List gives those with most first, and what of all others there is.
+func (w *Waits) List(most int) (list []Waiting, others Waiting) {
+	list, others = w.sorted(), w.others
+	others.Name = Other
+	if len(list) > most {
+		for _, one := range list[most:] {
+			others.add(one)
+		}
+		list = list[:most]
+	}
+	return list, others
+}
+
+func (w *Waits) sorted() []Waiting {
+	list := make([]Waiting, 0, len(w.named))
+	for _, one := range w.named {
+		list = append(list, *one)
+	}
+	slices.SortFunc(list, func(a, b Waiting) int { return cmp.Or(cmp.Compare(b.all(), a.all()), cmp.Compare(a.Name, b.Name)) })
 	return list
 }
 
-// OrganisationOf is the name of Wait for views by organisation.
-func OrganisationOf(s custody.Share) string { return s.Organisation }
-
-// sharesCollector gives what waits, by site and organisation: those with most, and
-// the others together.
+// sharesCollector gives what is in custody, by site and organisation: those with
+// most, and the others together.
 type sharesCollector struct {
-	shares func() []custody.Share
+	shares iter.Seq[custody.Share]
 	site   func(custody.Share) string
 }
 
 var (
-	siteQueued = prometheus.NewDesc("anechoic_queue_recipients_by_site", "Recipients queued, by the site where their domain led lately, or the domain.", []string{"site"}, nil)
-	orgQueued  = prometheus.NewDesc("anechoic_queue_recipients_by_organisation", "Recipients queued, by organisation.", []string{"org"}, nil)
+	siteRecipients = prometheus.NewDesc("anechoic_queue_recipients_by_site", "Recipients in custody, by the site where their domain led lately, or the domain, and by state: queued, leased, held.", []string{"site", "state"}, nil)
+	orgRecipients  = prometheus.NewDesc("anechoic_queue_recipients_by_organisation", "Recipients in custody, by organisation and state: queued, leased, held.", []string{"org", "state"}, nil)
 )
 
 // Describe: see prometheus.Collector.
 func (c sharesCollector) Describe(to chan<- *prometheus.Desc) {
-	to <- siteQueued
-	to <- orgQueued
+	to <- siteRecipients
+	to <- orgRecipients
 }
 
 // Collect: see prometheus.Collector.
 func (c sharesCollector) Collect(to chan<- prometheus.Metric) {
-	shares := c.shares()
-	most(to, siteQueued, Wait(shares, c.site))
-	most(to, orgQueued, Wait(shares, OrganisationOf))
+	var sites, organisations Waits
+	for s := range c.shares {
+		sites.Add(c.site(s), s)
+		organisations.Add(s.Organisation, s)
+	}
+	sites.send(to, siteRecipients)
+	organisations.send(to, orgRecipients)
 }
 
-func most(to chan<- prometheus.Metric, desc *prometheus.Desc, list []Waiting) {
-	others := 0
-	for i, w := range list {
-		if i >= MaxRanked || w.Name == Other {
-			others += w.Queued
+func (w *Waits) send(to chan<- prometheus.Metric, desc *prometheus.Desc) {
+	list, others := w.List(MaxRanked)
+	for i := range list {
+		if list[i].Name == Other { // somebody is called so
+			others.add(list[i])
 			continue
 		}
-		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(w.Queued), w.Name)
+		list[i].send(to, desc)
 	}
-	to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(others), Other)
+	others.send(to, desc)
+}
+
+func (w *Waiting) send(to chan<- prometheus.Metric, desc *prometheus.Desc) {
+	for _, s := range []struct {
+		state custody.State
+		count int
+	}{{custody.StateQueued, w.Queued}, {custody.StateLeased, w.Leased}, {custody.StateHeld, w.Held}} {
+		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(s.count), w.Name, string(s.state))
+	}
 }

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,9 +29,9 @@ func TestTrafficIsCountedBySiteAndOrganisation(t *testing.T) {
 	m.Fact(ledger.Fact{Time: noon, Event: ledger.Bounced, Org: "acme", Site: "big.test", Rcpt: []string{"d@big.test"}, Reply: "550 no"})
 	m.Attempted(2*time.Second, "big.test", "acme")
 	m.Watch(Gauges{
-		Shares: func() []custody.Share {
-			return []custody.Share{{Organisation: "acme", Via: "hop.test:25", Queued: 3}, {Organisation: "globex", Via: "hop.test:25", Queued: 4}}
-		},
+		Shares: slices.Values([]custody.Share{
+			{Organisation: "acme", Via: "hop.test:25", Queued: 3, Held: 2}, {Organisation: "globex", Via: "hop.test:25", Queued: 4, Leased: 1},
+		}),
 		Site: func(s custody.Share) string { return s.Via },
 	})
 	got := scrape(t, m)
@@ -42,8 +43,12 @@ func TestTrafficIsCountedBySiteAndOrganisation(t *testing.T) {
 		`anechoic_site_attempt_seconds_sum{site="big.test"} 2`,
 		`anechoic_site_delay_seconds_sum{site="big.test"} 120`,
 		`anechoic_site_delay_seconds_count{site="big.test"} 2`,
-		`anechoic_queue_recipients_by_site{site="hop.test:25"} 7`,
-		`anechoic_queue_recipients_by_organisation{org="globex"} 4`,
+		`anechoic_queue_recipients_by_site{site="hop.test:25",state="queued"} 7`,
+		`anechoic_queue_recipients_by_site{site="hop.test:25",state="leased"} 1`,
+		`anechoic_queue_recipients_by_site{site="hop.test:25",state="held"} 2`,
+		`anechoic_queue_recipients_by_organisation{org="globex",state="queued"} 4`,
+		`anechoic_queue_recipients_by_organisation{org="globex",state="leased"} 1`,
+		`anechoic_queue_recipients_by_organisation{org="acme",state="held"} 2`,
 		`anechoic_organisation_attempt_seconds_count{org="acme"} 1`,
 		`anechoic_organisation_recipients_total{event="delivered",org="acme"} 2`,
 	} {
@@ -68,15 +73,37 @@ func TestSeriesOfSitesAreBoundedAndTheBusyOnesAreNamed(t *testing.T) {
 	for i := range shares {
 		shares[i] = custody.Share{Organisation: fmt.Sprintf("org-%d", i), Via: fmt.Sprintf("site-%d", i), Queued: 1 + i}
 	}
-	m.Watch(Gauges{Shares: func() []custody.Share { return shares }, Site: func(s custody.Share) string { return s.Via }})
+	m.Watch(Gauges{Shares: slices.Values(shares), Site: func(s custody.Share) string { return s.Via }})
 	got := scrape(t, m)
-	for _, name := range []string{"anechoic_site_attempt_seconds_count", "anechoic_queue_recipients_by_site", "anechoic_queue_recipients_by_organisation"} {
-		if n := strings.Count(got, "\n"+name+"{"); n != MaxRanked+1 {
-			t.Errorf("%s has %d series, want %d and %q", name, n, MaxRanked, Other)
+	for name, states := range map[string]int{"anechoic_site_attempt_seconds_count": 1, "anechoic_queue_recipients_by_site": 3, "anechoic_queue_recipients_by_organisation": 3} {
+		if n := strings.Count(got, "\n"+name+"{"); n != states*(MaxRanked+1) {
+			t.Errorf("%s has %d series, want %d for each of %d and %q", name, n, states, MaxRanked, Other)
 		}
 	}
-	if !strings.Contains(got, `site="late-but-busy.test"`) || !strings.Contains(got, `anechoic_queue_recipients_by_site{site="site-149"} 150`) || strings.Contains(got, "a@x.test") {
+	if !strings.Contains(got, `site="late-but-busy.test"`) || !strings.Contains(got, `anechoic_queue_recipients_by_site{site="site-149",state="queued"} 150`) || strings.Contains(got, "a@x.test") {
 		t.Error("the busy ones are not named, or an address is")
+	}
+}
+
+// Of more names than there is room for, those with most stay, and nothing is lost: a
+// million domains of which no site is known do not take the memory of a million.
+func TestWaitsOfVeryManyNamesTakeBoundedRoom(t *testing.T) {
+	var w Waits
+	w.Add("big", custody.Share{Queued: 1000, Oldest: noon})
+	const many = 3 * maxWaits
+	for i := range many {
+		w.Add(fmt.Sprint("small-", i), custody.Share{Queued: 1, Held: 2, Oldest: noon.Add(-time.Hour)})
+		if len(w.named) > maxWaits {
+			t.Fatalf("%d names are kept apart", len(w.named))
+		}
+	}
+	w.Add("big", custody.Share{Leased: 5})
+	list, others := w.List(1)
+	if want := (Waiting{Name: "big", Queued: 1000, Leased: 5, Oldest: noon}); len(list) != 1 || list[0] != want {
+		t.Errorf("%+v, want %+v", list, want)
+	}
+	if want := (Waiting{Name: Other, Queued: many, Held: 2 * many, Oldest: noon.Add(-time.Hour)}); others != want {
+		t.Errorf("%+v, want %+v", others, want)
 	}
 }
 

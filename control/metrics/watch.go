@@ -1,21 +1,24 @@
 package metrics
 
 import (
+	"iter"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"anechoic/relay/custody"
+	"anechoic/relay/screen"
 )
 
 // Gauges is what is asked at each scrape. Nil functions are left out.
 type Gauges struct {
 	Queue      func() custody.Depth
-	Shares     func() []custody.Share     // of the queue; with Site
+	Shares     iter.Seq[custody.Share]    // of the queue; with Site
 	Site       func(custody.Share) string // where a share leads
 	Generation func() uint64              // of the Directory in force
 	Findings   func() int                 // open risks
 	Ready      func() bool
+	Scanners   func(now time.Time) []screen.State
 	Faults     func() uint64 // sessions and workers that ended in a fault of the program
 }
 
@@ -36,6 +39,9 @@ func (m *Metrics) Watch(g Gauges) {
 	if g.Faults != nil {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "anechoic", Name: "faults_total",
 			Help: "Sessions and workers that ended in a fault of the program. Alert above 0; the log has the cause."}, func() float64 { return float64(g.Faults()) }))
+	}
+	if g.Scanners != nil {
+		m.registry.MustRegister(scannersCollector{g.Scanners})
 	}
 	if g.Ready != nil {
 		m.gauge("ready", "1 while /readyz answers 200.", func() float64 { return oneIf(g.Ready()) })

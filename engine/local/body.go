@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"strings"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -114,10 +113,6 @@ func (e *Engine) OpenBody(ctx context.Context, name string) (custody.StoredBody,
 		return &chunked{engine: e, name: name, manifest: m, number: noChunk}, nil
 	}
 	whole, err := e.get(spaceKey(bodySpace, name))
-	if pebble.IsCorruptionError(err) { // what is in its place is not the body any more
-		cause, _, _ := strings.Cut(err.Error(), "\n")
-		return nil, fmt.Errorf("engine: body %s: %w: the disk changed it: %s", name, custody.ErrNotFound, cause)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("engine: body %s: %w", name, err)
 	}

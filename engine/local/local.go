@@ -27,6 +27,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sync/semaphore"
 
+	"anechoic/mail/background"
 	"anechoic/relay/custody"
 )
 
@@ -114,7 +115,7 @@ func Open(opts Options) (*Engine, error) {
 		return nil, errors.Join(fmt.Errorf("engine: open %s: %w", opts.Dir, err), e.db.Close(), lock.Close())
 	}
 	e.fault.armed.Store(true)
-	go e.run()
+	background.Vital(nil, e.opts.Log, "engine: commit", e.run)
 	return e, nil
 }
 
@@ -218,7 +219,7 @@ func (e *Engine) closeStore() error {
 		return err
 	}
 	closed := make(chan error, 1)
-	go func() { closed <- errors.Join(e.db.Close(), e.lock.Close()) }()
+	background.Vital(nil, e.opts.Log, "engine: close", func() { closed <- errors.Join(e.db.Close(), e.lock.Close()) })
 	select {
 	case err := <-closed:
 		return err

@@ -35,9 +35,19 @@ func (e *Engine) get(key []byte) ([]byte, error) {
 		return nil, custody.ErrNotFound
 	}
 	if err != nil {
-		return nil, err
+		return nil, damaged(err)
 	}
 	return bytes.Clone(value), closer.Close()
+}
+
+// damaged says custody.ErrDamaged of what the disk gave back otherwise than it was
+// written. What Pebble says of it goes over several lines.
+func damaged(err error) error {
+	if !pebble.IsCorruptionError(err) {
+		return err
+	}
+	cause, _, _ := strings.Cut(err.Error(), "\n")
+	return fmt.Errorf("%w: %s", custody.ErrDamaged, cause)
 }
 
 // Scan implements custody.Engine. It shows what was there when it was called.
@@ -60,7 +70,7 @@ func (e *Engine) Scan(ctx context.Context, prefix, from string, visit func(strin
 		return visit(name, value), ctx.Err()
 	})
 	if err != nil {
-		return fmt.Errorf("engine: scan %s: %w", prefix, err)
+		return fmt.Errorf("engine: scan %s: %w", prefix, damaged(err))
 	}
 	return nil
 }

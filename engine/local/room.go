@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"anechoic/mail/background"
 	"anechoic/relay/custody"
 )
 
@@ -46,7 +47,7 @@ func (e *Engine) changeRoom(short bool, free uint64) {
 	}
 	e.opts.Log.Error("disk is down to the reserve: no new mail is taken, delivery goes on", "dir", e.opts.Dir, "free_bytes", free, "reserve_bytes", e.opts.Reserve)
 	if e.reclaims.CompareAndSwap(false, true) && e.enter() == nil {
-		go e.reclaim()
+		background.Go(nil, e.opts.Log, "engine: reclaim room", e.reclaim)
 	}
 }
 

@@ -29,7 +29,7 @@ func (q *Queue) Lease(ctx context.Context, now time.Time, want int, skip func(Ca
 	for _, l := range leases {
 		err := q.fill(ctx, l)
 		switch {
-		case errors.Is(err, errRecord) || errors.Is(err, ErrNotFound):
+		case unreadable(err) || errors.Is(err, ErrNotFound):
 			_ = q.setAside(ctx, l, err)
 		case err != nil:
 			q.giveBack(leases)
@@ -59,14 +59,14 @@ func (q *Queue) take(now time.Time, want int, skip func(Candidate) bool) []*Leas
 	}
 	leases := make([]*Lease, len(slots))
 	for i, s := range slots {
-		l := &Lease{ID: s.entry.id(), Domain: s.lane.domain, Via: s.lane.way.via, End: s.lane.way.end, slot: s, at: now, recent: q.index.atHand(s.entry)}
+		l := &Lease{ID: s.entry.id(), Domain: s.lane.to.domain, Via: s.lane.to.way.via, End: s.lane.to.way.end, slot: s, at: now, recent: q.index.atHand(s.entry)}
 		rcpts := s.rcpts()
 		for j := range rcpts {
 			if r := &rcpts[j]; r.state == recipientQueued && r.due <= now.UnixNano() {
 				l.numbers = append(l.numbers, r.number)
 			}
 		}
-		q.index.leased += len(l.numbers)
+		q.index.countLeased(s, int32(len(l.numbers)))
 		s.lease = l
 		leases[i] = l
 	}
@@ -199,7 +199,7 @@ func (q *Queue) postpone(l *Lease, notBefore time.Time) {
 // endLease takes a lease from its slot. mu is held.
 func (q *Queue) endLease(l *Lease) {
 	l.slot.lease = nil
-	q.index.leased -= len(l.numbers)
+	q.index.countLeased(l.slot, -int32(len(l.numbers)))
 }
 
 // replace puts a slot back that nobody has any more. mu is held.
@@ -252,14 +252,14 @@ func (q *Queue) Load(ctx context.Context, l *Lease) (Content, Warrant, error) {
 	}
 	body, err := q.engine.OpenBody(ctx, string(l.ID))
 	switch {
-	case errors.Is(err, ErrNotFound):
+	case unreadable(err) || errors.Is(err, ErrNotFound):
 		return Content{}, nil, q.setAside(ctx, l, err)
 	case err != nil:
 		return Content{}, nil, fmt.Errorf("custody: load %s: %w", l.ID, err)
 	}
 	c, err := readContent(body, l.record)
 	switch {
-	case errors.Is(err, errRecord):
+	case unreadable(err):
 		return Content{}, nil, q.setAside(ctx, l, err)
 	case err != nil:
 		return Content{}, nil, fmt.Errorf("custody: load %s: %w", l.ID, err)

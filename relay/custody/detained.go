@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"anechoic/ledger"
@@ -17,10 +18,18 @@ import (
 // Bounds of detention. A source that says hold must not be able to fill the
 // store with what nobody proved: past them its mail is refused as without hold.
 const (
-	DetainedMessages = 1000      // of one organisation
-	DetainedOctets   = 256 << 20 // of one organisation, header and body
-	DetainedFor      = 30 * 24 * time.Hour
+	DetainedMessages = 1000                // of one organisation
+	DetainedOctets   = 256 << 20           // of one organisation, header and body
+	DetainedFor      = 30 * 24 * time.Hour // where Options say nothing else
+
+	// Of what only claims an organisation: strangers cannot fill the room that its
+	// own sources' mail needs.
+	ClaimedMessages = DetainedMessages / 2
+	ClaimedOctets   = DetainedOctets / 2
 )
+
+// maxSubject bounds what is kept of a Subject beside the content, to search in.
+const maxSubject = 500
 
 // ErrDetentionFull says that an organisation has no room for more detained mail.
 var ErrDetentionFull = errors.New("no room for more detained mail of this organisation")
@@ -38,10 +47,12 @@ var ErrDetentionBusy = errors.New("somebody else is about to release or drop it"
 //	DropDetained     detained                   nothing
 type Detention struct {
 	ID           mail.ID
-	Organisation org.ID // whose source handed it over
+	Organisation org.ID // whose source handed it over, whom it is for, or whom it claims
 	Source       string
+	Claimed      bool                 // nobody's source handed it over: its From alone names the organisation
 	Reason       mail.Reason          // why it is not relayed
 	Evidence     attribution.Evidence // plain values; of secrets digests only
+	Verdicts     Verdicts             // of a message for the organisation; zero: it came from its source
 	From         mail.Address
 	Envelope     mail.Envelope
 	Header       mail.Header // as it arrived, evidence stripped
@@ -51,20 +62,27 @@ type Detention struct {
 	Facts []ledger.Fact
 }
 
-// Detained is what is known of a detained message, without its content.
+// Detained is what is known of a detained message, without its content but for
+// the Subject, which is for the eyes of whoever judges it and for no log.
 type Detained struct {
 	ID           mail.ID
 	Organisation org.ID
 	Source       string
+	Claimed      bool
 	Reason       mail.Reason
 	Evidence     attribution.Evidence
+	Verdicts     Verdicts // zero but for inbound messages
 	From         mail.Address
+	Subject      string        // as it stands in the header, and not whole if it is long
 	Envelope     mail.Envelope // with recipients
 	Kept         time.Time
 	Expires      time.Time
 	HeaderSize   int64
 	Size         int64 // octets of header and body
 }
+
+// Inbound says that it is a message for the organisation, not one of its own.
+func (d *Detained) Inbound() bool { return d.Verdicts != Verdicts{} }
 
 // Detain keeps a message that may not be relayed: one durable batch of record,
 // body and facts. The Receipt says that it is done; after an error nothing may
@@ -78,8 +96,8 @@ func (q *Queue) Detain(ctx context.Context, d Detention, now time.Time) (Receipt
 	if err := d.check(); err != nil {
 		return Receipt{}, fmt.Errorf("custody: detain %s: %w", d.ID, err)
 	}
-	expires := now.Add(DetainedFor).UTC()
-	if err := q.detained.reserve(d.ID, detainedEntry{org: d.Organisation, size: size, expires: expires}); err != nil {
+	expires := now.Add(q.opts.DetainFor).UTC()
+	if err := q.detained.reserve(d.ID, detainedEntry{org: d.Organisation, reason: d.Reason, claimedOnly: d.Claimed, size: size, expires: expires}); err != nil {
 		return Receipt{}, fmt.Errorf("custody: detain %s: %w", d.ID, err)
 	}
 	b, err := q.stageDetention(&d, header, now.UTC(), expires)
@@ -105,8 +123,8 @@ func (d *Detention) check() error {
 	switch {
 	case !d.ID.Valid():
 		return errors.New("the id is not one that mail.NewID made")
-	case d.Organisation == "" || d.Source == "":
-		return errors.New("it is not said whose source it came from")
+	case d.Organisation == "" || !exactlyOne(d.Source != "", d.Verdicts != Verdicts{}, d.Claimed):
+		return errors.New("it is not said whose source it came from, whom it is for, or whom it claims")
 	case d.Reason == "":
 		return errors.New("it is not said why")
 	case len(d.Envelope.Recipients) == 0:
@@ -117,10 +135,30 @@ func (d *Detention) check() error {
 	return nil
 }
 
+func exactlyOne(said ...bool) bool {
+	n := 0
+	for _, s := range said {
+		if s {
+			n++
+		}
+	}
+	return n == 1
+}
+
+// subjectOf is what is kept of a Subject: of several, as readers differ, the first.
+func subjectOf(h mail.Header) string {
+	f, ok := h.First("Subject")
+	if !ok {
+		return ""
+	}
+	v := f.Value()
+	return strings.ToValidUTF8(v[:min(len(v), maxSubject)], "\uFFFD")
+}
+
 // stageDetention makes the batch that keeps a detained message.
 func (q *Queue) stageDetention(d *Detention, header []byte, kept, expires time.Time) (*Batch, error) {
 	r := detainedRecord{
-		Org: d.Organisation, Source: d.Source, Reason: d.Reason, Evidence: d.Evidence, From: d.From, Envelope: d.Envelope,
+		Org: d.Organisation, Source: d.Source, Claimed: d.Claimed, Subject: subjectOf(d.Header), Reason: d.Reason, Evidence: d.Evidence, Verdicts: d.Verdicts, From: d.From, Envelope: d.Envelope,
 		Recipients: d.Envelope.Recipients, Kept: kept, Expires: expires, HeaderSize: int64(len(header)),
 	}
 	var err error
@@ -146,13 +184,18 @@ func (q *Queue) stageDetention(d *Detention, header []byte, kept, expires time.T
 type DetainedFilter struct {
 	Org    org.ID
 	Reason mail.Reason
-	After  mail.ID // messages after this id, to page on
-	Limit  int     // 0: DefaultList; at most MaxList
+	Where  func(*Detained) bool // nil: all; it is called while the store is read, and must not wait
+	After  mail.ID              // messages after this id, to page on
+	Limit  int                  // 0: DefaultList; at most MaxList
 }
 
+// maxDetainedLook is how many messages one page looks at: past them it ends, with
+// where to go on, so that a filter that little matches holds nobody up.
+const maxDetainedLook = 20_000
+
 // ListDetained gives detained messages in order of id, which is that of time.
-// next is the After of the next page, empty at the end. What is damaged is set
-// aside and left out.
+// next is the After of the next page, empty at the end; a page may be short, or
+// empty, before that. What is damaged is set aside and left out.
 func (q *Queue) ListDetained(ctx context.Context, f DetainedFilter) (list []Detained, next mail.ID, err error) {
 	limit := f.Limit
 	if limit <= 0 {
@@ -164,18 +207,25 @@ func (q *Queue) ListDetained(ctx context.Context, f DetainedFilter) (list []Deta
 		from = detainedKey(f.After) + "0" // what follows that key
 	}
 	var damaged []Record
+	looked, last := 0, mail.ID("")
 	err = q.engine.Scan(ctx, detainedPrefix, from, func(key string, value []byte) bool {
-		id, r, err := q.seals.openDetained(key, value)
-		switch {
-		case err != nil:
-			damaged = append(damaged, Record{Key: key, Value: append([]byte(nil), value...)})
-		case f.Org != "" && f.Org != r.Org, f.Reason != "" && f.Reason != r.Reason:
-		case len(list) == limit:
-			next = list[limit-1].ID
+		if looked++; looked > maxDetainedLook {
+			next = last
 			return false
-		default:
-			list = append(list, r.detained(id))
 		}
+		id, r, err := q.seals.openDetained(key, value)
+		if err != nil {
+			damaged = append(damaged, Record{Key: key, Value: append([]byte(nil), value...)})
+			return true
+		}
+		if d := r.detained(id); f.selects(&d) {
+			if len(list) == limit {
+				next = last
+				return false
+			}
+			list = append(list, d)
+		}
+		last = id
 		return true
 	})
 	for _, r := range damaged {
@@ -185,6 +235,20 @@ func (q *Queue) ListDetained(ctx context.Context, f DetainedFilter) (list []Deta
 		return nil, "", fmt.Errorf("custody: list detained: %w", err)
 	}
 	return list, next, nil
+}
+
+func (f *DetainedFilter) selects(d *Detained) bool {
+	return (f.Org == "" || f.Org == d.Organisation) && (f.Reason == "" || f.Reason == d.Reason) && (f.Where == nil || f.Where(d))
+}
+
+// LookDetained gives what is known of a detained message, without reading its
+// content. The errors are those of LoadDetained.
+func (q *Queue) LookDetained(ctx context.Context, id mail.ID) (Detained, error) {
+	r, _, err := q.readDetained(ctx, id)
+	if err != nil {
+		return Detained{}, err
+	}
+	return r.detained(id), nil
 }
 
 // LoadDetained gives a detained message with its content, both verified.
@@ -201,7 +265,7 @@ func (q *Queue) LoadDetained(ctx context.Context, id mail.ID) (Detained, Content
 			return r.detained(id), c, nil
 		}
 	}
-	if errors.Is(err, errRecord) || errors.Is(err, ErrNotFound) {
+	if unreadable(err) || errors.Is(err, ErrNotFound) {
 		return Detained{}, Content{}, q.setDetainedAside(ctx, detainedKey(id), value, err)
 	}
 	return Detained{}, Content{}, fmt.Errorf("custody: load detained %s: %w", id, err)
@@ -209,9 +273,9 @@ func (q *Queue) LoadDetained(ctx context.Context, id mail.ID) (Detained, Content
 
 // ReleaseDetained turns a detained message into one in custody: the record goes
 // and the message is kept, in one durable batch. The submission must have the
-// same id and a Proven warrant of the same organisation: nothing else was proven
-// meanwhile.
-func (q *Queue) ReleaseDetained(ctx context.Context, s Submission, now time.Time) (Receipt, error) {
+// same id and a warrant of the same organisation: Proven, or Inbound for a message
+// that came in. by says who asked for it, in the ledger.
+func (q *Queue) ReleaseDetained(ctx context.Context, s Submission, by string, now time.Time) (Receipt, error) {
 	fail := func(err error) (Receipt, error) {
 		return Receipt{}, fmt.Errorf("custody: release detained %s: %w", s.ID, err)
 	}
@@ -223,10 +287,12 @@ func (q *Queue) ReleaseDetained(ctx context.Context, s Submission, now time.Time
 	if err != nil {
 		return fail(err)
 	}
-	if w, ok := s.Warrant.(Proven); !ok || w.IsZero() || w.Organisation() != r.Org {
+	if !r.mayBecome(s.Warrant) {
 		return fail(fmt.Errorf("%w of %s", ErrNoWarrant, r.Org))
 	}
-	b := Batch{Facts: []ledger.Fact{r.fact(s.ID, ledger.Released, now)}}
+	fact := r.fact(s.ID, ledger.Released, now)
+	fact.Detail = byWhom(by)
+	b := Batch{Facts: []ledger.Fact{fact}}
 	k, err := q.stage(ctx, &b, s, now)
 	if err != nil {
 		return fail(err)
@@ -242,9 +308,31 @@ func (q *Queue) ReleaseDetained(ctx context.Context, s Submission, now time.Time
 }
 
 // DropDetained gives a detained message up: nobody is told, because nobody is
-// proven to have sent it.
-func (q *Queue) DropDetained(ctx context.Context, id mail.ID, now time.Time) error {
-	return q.endDetention(ctx, id, "", now)
+// proven to have sent it. by says who asked for it, in the ledger.
+func (q *Queue) DropDetained(ctx context.Context, id mail.ID, by string, now time.Time) error {
+	return q.endDetention(ctx, id, byWhom(by), now)
+}
+
+func byWhom(by string) string {
+	if by == "" {
+		return ""
+	}
+	return "by " + by
+}
+
+// ReadDetained writes down, before it happens, that a person takes a copy of a
+// detained message: there is a fact of every one that left this way.
+func (q *Queue) ReadDetained(ctx context.Context, id mail.ID, by string, now time.Time) error {
+	r, _, err := q.readDetained(ctx, id)
+	if err != nil {
+		return err
+	}
+	fact := r.fact(id, ledger.Exported, now)
+	fact.Detail = byWhom(by)
+	if err := q.engine.Commit(ctx, &Batch{Facts: []ledger.Fact{fact}}); err != nil {
+		return fmt.Errorf("custody: export detained %s: %w", id, err)
+	}
+	return nil
 }
 
 // ExpireDetained drops what was detained for too long, and says how many.
@@ -293,3 +381,13 @@ type DetainedUse struct {
 // DetainedUse counts what is detained for an organisation; for all if it is
 // empty.
 func (q *Queue) DetainedUse(of org.ID) DetainedUse { return q.detained.use(of) }
+
+// DetainedShare is what is detained for one organisation for one reason.
+type DetainedShare struct {
+	Organisation org.ID
+	Reason       mail.Reason
+	Messages     int
+}
+
+// DetainedShares gives what is detained, by organisation and reason, in no order.
+func (q *Queue) DetainedShares() []DetainedShare { return q.detained.shares() }

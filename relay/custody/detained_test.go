@@ -173,7 +173,7 @@ func TestAnOrganisationHasOnlySoMuchRoom(t *testing.T) {
 		t.Errorf("one more: %v, %v", r, err)
 	}
 	detain(t, q, detention("globex"))
-	if err := q.DropDetained(ctx, last, noon); err != nil {
+	if err := q.DropDetained(ctx, last, "alice", noon); err != nil {
 		t.Fatal(err)
 	}
 	detain(t, q, detention("acme"))
@@ -202,14 +202,14 @@ func TestALostCommitTakesNoRoomAndGivesNoReceipt(t *testing.T) {
 		t.Errorf("it is not one durable batch: %+v", b)
 	}
 	engine.set(true, false)
-	if err := q.DropDetained(ctx, id, noon); !errors.Is(err, errLost) {
+	if err := q.DropDetained(ctx, id, "alice", noon); !errors.Is(err, errLost) {
 		t.Errorf("dropped: %v", err)
 	}
 	engine.set(false, false)
 	if _, _, err := q.LoadDetained(ctx, id); err != nil {
 		t.Errorf("it is gone although the drop was lost: %v", err)
 	}
-	if err := q.DropDetained(ctx, id, noon); err != nil {
+	if err := q.DropDetained(ctx, id, "alice", noon); err != nil {
 		t.Errorf("dropped again: %v", err)
 	}
 }
@@ -242,14 +242,14 @@ func TestEvidenceThatWasEditedAtRestIsSetAside(t *testing.T) {
 			}
 		},
 		"when it is dropped": func(t *testing.T, _ *memory.Engine, q *custody.Queue, id mail.ID) {
-			if err := q.DropDetained(ctx, id, noon); !errors.Is(err, custody.ErrSetAside) {
+			if err := q.DropDetained(ctx, id, "alice", noon); !errors.Is(err, custody.ErrSetAside) {
 				t.Errorf("dropped: %v", err)
 			}
 		},
 		"when it is released": func(t *testing.T, _ *memory.Engine, q *custody.Queue, id mail.ID) {
 			s := submission("bob@else.test")
 			s.ID, s.Warrant = id, provenWarrant(t)
-			if _, err := q.ReleaseDetained(ctx, s, noon); !errors.Is(err, custody.ErrSetAside) {
+			if _, err := q.ReleaseDetained(ctx, s, "alice", noon); !errors.Is(err, custody.ErrSetAside) {
 				t.Errorf("released: %v", err)
 			}
 		},
@@ -318,7 +318,7 @@ func TestOnlyAProvenWarrantOfTheSameOrganisationReleases(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := submission("bob@else.test")
 			s.ID, s.Warrant = c.id, c.warrant
-			if r, err := q.ReleaseDetained(ctx, s, noon); !errors.Is(err, c.want) || !r.IsZero() {
+			if r, err := q.ReleaseDetained(ctx, s, "alice", noon); !errors.Is(err, c.want) || !r.IsZero() {
 				t.Errorf("released: %v, %v", r, err)
 			}
 		})
@@ -338,14 +338,14 @@ func TestAReleaseIsOneBatchAndTheMessageIsDue(t *testing.T) {
 	s := submission("bob@else.test", "eve@other.test")
 	s.ID, s.Warrant = id, provenWarrant(t)
 	engine.set(true, false)
-	if _, err := q.ReleaseDetained(ctx, s, noon); !errors.Is(err, errLost) {
+	if _, err := q.ReleaseDetained(ctx, s, "alice", noon); !errors.Is(err, errLost) {
 		t.Fatalf("released: %v", err)
 	}
 	if ids := detainedIDs(t, q, custody.DetainedFilter{}); len(ids) != 1 || len(leaseAll(t, q, noon)) > 0 {
 		t.Fatalf("after a lost commit %v are detained", ids)
 	}
 	engine.set(false, false)
-	r, err := q.ReleaseDetained(ctx, s, noon)
+	r, err := q.ReleaseDetained(ctx, s, "alice", noon)
 	if err != nil || r.ID() != id || r.Detained() {
 		t.Fatalf("released: %v, %v", r, err)
 	}
@@ -362,7 +362,7 @@ func TestAReleaseIsOneBatchAndTheMessageIsDue(t *testing.T) {
 	if leases := leaseAll(t, q, noon); len(leases) != 2 {
 		t.Errorf("%d leases", len(leases))
 	}
-	if _, err := q.ReleaseDetained(ctx, s, noon); !errors.Is(err, custody.ErrNotFound) {
+	if _, err := q.ReleaseDetained(ctx, s, "alice", noon); !errors.Is(err, custody.ErrNotFound) {
 		t.Errorf("released twice: %v", err)
 	}
 }
@@ -398,8 +398,8 @@ func TestADetentionEndsOnce(t *testing.T) {
 		s.ID, s.Warrant = id, provenWarrant(t)
 		var ends sync.WaitGroup
 		var won [3]bool
-		ends.Go(func() { _, err := q.ReleaseDetained(ctx, s, noon); won[0] = err == nil })
-		ends.Go(func() { won[1] = q.DropDetained(ctx, id, noon) == nil })
+		ends.Go(func() { _, err := q.ReleaseDetained(ctx, s, "alice", noon); won[0] = err == nil })
+		ends.Go(func() { won[1] = q.DropDetained(ctx, id, "alice", noon) == nil })
 		ends.Go(func() { n, _ := q.ExpireDetained(ctx, noon.Add(custody.DetainedFor)); won[2] = n > 0 })
 		ends.Wait()
 		n := 0

@@ -32,8 +32,11 @@ func detainedBody(id mail.ID) string { return detainedBodyPrefix + string(id) }
 type detainedRecord struct {
 	Org        org.ID               `json:"org"`
 	Source     string               `json:"source"`
+	Claimed    bool                 `json:"claimed,omitzero"`
+	Subject    string               `json:"subject,omitempty"`
 	Reason     mail.Reason          `json:"reason"`
 	Evidence   attribution.Evidence `json:"evidence"`
+	Verdicts   Verdicts             `json:"verdicts,omitzero"`
 	From       mail.Address         `json:"from"`
 	Envelope   mail.Envelope        `json:"envelope"`
 	Recipients []mail.Recipient     `json:"recipients"`
@@ -79,10 +82,22 @@ func (s sealer) openDetained(key string, value []byte) (mail.ID, *detainedRecord
 	return id, r, nil
 }
 
+// mayBecome says that a warrant is of the kind and the organisation that the
+// message was detained with.
+func (r *detainedRecord) mayBecome(w Warrant) bool {
+	switch w := w.(type) {
+	case Proven:
+		return r.Verdicts == Verdicts{} && !w.IsZero() && w.Organisation() == r.Org
+	case Inbound:
+		return r.Verdicts != Verdicts{} && !w.IsZero() && w.Organisation() == r.Org && w.Verdicts() == r.Verdicts
+	}
+	return false
+}
+
 // detained is the record for others.
 func (r *detainedRecord) detained(id mail.ID) Detained {
 	d := Detained{
-		ID: id, Organisation: r.Org, Source: r.Source, Reason: r.Reason, Evidence: r.Evidence, From: r.From, Envelope: r.Envelope,
+		ID: id, Organisation: r.Org, Source: r.Source, Claimed: r.Claimed, Subject: r.Subject, Reason: r.Reason, Evidence: r.Evidence, Verdicts: r.Verdicts, From: r.From, Envelope: r.Envelope,
 		Kept: r.Kept, Expires: r.Expires, HeaderSize: r.HeaderSize, Size: r.Size,
 	}
 	d.Envelope.Recipients = r.Recipients
@@ -94,6 +109,12 @@ func (r *detainedRecord) fact(id mail.ID, event ledger.Event, now time.Time) led
 	f := ledger.Fact{
 		Time: now.UTC(), ID: id, Event: event, Org: string(r.Org), Source: r.Source, Direction: "outbound", MailFrom: r.Envelope.From.String(),
 		From: r.From.String(), Size: r.Size, Identity: ledger.Unproven, Reason: r.Reason, Disposition: disposition(event),
+	}
+	if (r.Verdicts != Verdicts{}) { // it came in
+		f.Direction = "inbound"
+	}
+	if r.Claimed { // nothing proves the organisation
+		f.Org, f.ClaimedOrg = "", string(r.Org)
 	}
 	for _, to := range r.Recipients {
 		f.Rcpt = append(f.Rcpt, to.Address.String())
@@ -139,26 +160,57 @@ func (q *Queue) moveDetainedAside(ctx context.Context, key string, value []byte,
 type detainedIndex struct {
 	mu       sync.Mutex // guards what follows
 	messages map[mail.ID]*detainedEntry
-	uses     map[org.ID]DetainedUse
+	uses     map[room]DetainedUse
+}
+
+// room is what a cap is about: all mail of an organisation, or of that what only
+// claims it.
+type room struct {
+	org         org.ID
+	claimedOnly bool
 }
 
 type detainedEntry struct {
-	org     org.ID
-	size    int64
-	expires time.Time
-	claimed bool // being kept, released or dropped
+	org         org.ID
+	reason      mail.Reason
+	claimedOnly bool // nobody's source handed it over
+	size        int64
+	expires     time.Time
+	claimed     bool // being kept, released or dropped
+}
+
+// rooms are what the message takes room of.
+func (e *detainedEntry) rooms() []room {
+	all := []room{{org: e.org}, {org: e.org, claimedOnly: true}}
+	if e.claimedOnly {
+		return all
+	}
+	return all[:1]
+}
+
+// hasRoom says whether a message fits beside those that are there.
+func (r room) hasRoom(used DetainedUse, size int64) error {
+	messages, octets, what := DetainedMessages, int64(DetainedOctets), ""
+	if r.claimedOnly {
+		messages, octets, what = ClaimedMessages, ClaimedOctets, " that only claim it"
+	}
+	if used.Messages >= messages || used.Octets+size > octets {
+		return fmt.Errorf("%w: %s has %d messages%s of %d octets, at most %d of %d are kept", ErrDetentionFull, r.org, used.Messages, what, used.Octets, messages, octets)
+	}
+	return nil
 }
 
 // reserve makes room for a message that is about to be kept, and claims it.
 func (x *detainedIndex) reserve(id mail.ID, e detainedEntry) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	used := x.uses[e.org]
-	switch {
-	case x.messages[id] != nil:
+	if x.messages[id] != nil {
 		return errors.New("a message of that id is detained already")
-	case used.Messages >= DetainedMessages || used.Octets+e.size > DetainedOctets:
-		return fmt.Errorf("%w: %s has %d messages of %d octets, at most %d of %d are kept", ErrDetentionFull, e.org, used.Messages, used.Octets, DetainedMessages, DetainedOctets)
+	}
+	for _, r := range e.rooms() {
+		if err := r.hasRoom(x.uses[r], e.size); err != nil {
+			return err
+		}
 	}
 	e.claimed = true
 	x.put(id, e)
@@ -175,11 +227,13 @@ func (x *detainedIndex) add(id mail.ID, e detainedEntry) {
 
 func (x *detainedIndex) put(id mail.ID, e detainedEntry) {
 	if x.messages == nil {
-		x.messages, x.uses = map[mail.ID]*detainedEntry{}, map[org.ID]DetainedUse{}
+		x.messages, x.uses = map[mail.ID]*detainedEntry{}, map[room]DetainedUse{}
 	}
 	x.messages[id] = &e
-	used := x.uses[e.org]
-	x.uses[e.org] = DetainedUse{Messages: used.Messages + 1, Octets: used.Octets + e.size}
+	for _, r := range e.rooms() {
+		used := x.uses[r]
+		x.uses[r] = DetainedUse{Messages: used.Messages + 1, Octets: used.Octets + e.size}
+	}
 }
 
 // forget notes that a message is there no more.
@@ -191,12 +245,14 @@ func (x *detainedIndex) forget(id mail.ID) {
 		return
 	}
 	delete(x.messages, id)
-	used := x.uses[e.org]
-	if used = (DetainedUse{Messages: used.Messages - 1, Octets: used.Octets - e.size}); used.Messages == 0 {
-		delete(x.uses, e.org)
-		return
+	for _, r := range e.rooms() {
+		used := x.uses[r]
+		if used = (DetainedUse{Messages: used.Messages - 1, Octets: used.Octets - e.size}); used.Messages == 0 {
+			delete(x.uses, r)
+			continue
+		}
+		x.uses[r] = used
 	}
-	x.uses[e.org] = used
 }
 
 func (x *detainedIndex) claim(id mail.ID) error {
@@ -237,11 +293,30 @@ func (x *detainedIndex) use(of org.ID) (all DetainedUse) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if of != "" {
-		return x.uses[of]
+		return x.uses[room{org: of}]
 	}
-	for _, u := range x.uses {
-		all.Messages += u.Messages
-		all.Octets += u.Octets
+	for r, u := range x.uses {
+		if !r.claimedOnly {
+			all.Messages += u.Messages
+			all.Octets += u.Octets
+		}
 	}
 	return all
+}
+
+// shares counts by organisation and reason.
+func (x *detainedIndex) shares() (list []DetainedShare) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	at := map[DetainedShare]int{} // of an organisation and a reason, with no messages
+	for _, e := range x.messages {
+		key := DetainedShare{Organisation: e.org, Reason: e.reason}
+		i, known := at[key]
+		if !known {
+			i = len(list)
+			at[key], list = i, append(list, key)
+		}
+		list[i].Messages++
+	}
+	return list
 }

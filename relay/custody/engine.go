@@ -17,6 +17,10 @@ var ErrNotFound = errors.New("no such record")
 // still taken.
 var ErrFull = errors.New("out of storage")
 
+// ErrDamaged says that the disk gave something back otherwise than it was written. What
+// was not asked for can be read, and writing goes on.
+var ErrDamaged = errors.New("stored data is damaged")
+
 // ErrBroken says that the engine saw a failed write or fsync and takes no more
 // until it is opened again: what was not acknowledged may be lost, what was is not.
 var ErrBroken = errors.New("engine is broken")
@@ -40,12 +44,15 @@ type Engine interface {
 	// or ErrClosed the batch may have happened or not: a context that ends early
 	// does not say which.
 	Commit(ctx context.Context, b *Batch) error
-	// Get reads one record. The bytes are the caller's.
+	// Get reads one record. The bytes are the caller's. ErrDamaged: it is there, or its
+	// neighbours, and cannot be read.
 	Get(ctx context.Context, key string) ([]byte, error)
 	// Scan calls visit for each record whose key begins with prefix and is not
 	// below from, in the order of keys, until visit says false. The bytes are
 	// visit's until it returns. The facts and segments of the ledger are records
-	// too (ledger.FactKey, ledger.SegmentKey); only durable ones are shown.
+	// too (ledger.FactKey, ledger.SegmentKey); only durable ones are shown. ErrDamaged:
+	// what follows the last that was visited cannot be read; what is further on can, from
+	// a key behind the damage.
 	Scan(ctx context.Context, prefix, from string, visit func(key string, value []byte) bool) error
 	// OpenBody gives a body that a committed batch carried.
 	OpenBody(ctx context.Context, name string) (StoredBody, error)

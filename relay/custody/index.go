@@ -14,15 +14,18 @@ type index struct {
 	messages  map[idKey]*entry
 	tenants   map[string]*tenant
 	suspended suspended
-	waiting   laneHeap  // lanes whose first slot is not due, by when it is
-	ready     []*tenant // have lanes that were due, in the order of their turns
-	passed    []*tenant // passed over in this call of take
-	cut       bool      // the last call of take ended before all that is due was looked at
+
+	destinations map[mail.Domain]*destination // the first of each domain
+	lanes        int                          // of all tenants
+	counts       counts
+
+	waiting laneHeap  // lanes whose first slot is not due, by when it is
+	ready   []*tenant // have lanes that were due, in the order of their turns
+	passed  []*tenant // passed over in this call of take
+	cut     bool      // the last call of take ended before all that is due was looked at
 
 	readyLanes int // of all tenants
 	fruitless  int // lanes passed over since one gave something, or since all were
-	held       int // recipients
-	leased     int // recipients
 
 	latest  int64 // no slot was placed with a later due
 	longest int64 // how far off a due time can be by rights
@@ -49,7 +52,7 @@ const (
 
 func newIndex(opts *Options) *index {
 	return &index{
-		messages: map[idKey]*entry{}, tenants: map[string]*tenant{},
+		messages: map[idKey]*entry{}, tenants: map[string]*tenant{}, destinations: map[mail.Domain]*destination{},
 		longest: int64(opts.longestWait()), expires: int64(opts.ExpireAfter),
 	}
 }
@@ -215,25 +218,26 @@ func (x *index) add(key idKey, org, source string) *entry {
 // addRecipient adds a recipient to the slot of its domain and way, which place then
 // puts where it can be found.
 func (x *index) addRecipient(e *entry, domain mail.Domain, w way, r rcpt) {
-	x.slot(e, domain, w).addRcpt(r)
+	s := x.slot(e, domain, w)
+	s.addRcpt(r)
 	e.open++
 	if r.state != recipientQueued {
-		x.held++
+		x.countHeld(s, 1)
 	}
 }
 
 // slot is that of a message for a domain and way; it is made at the first recipient.
 func (x *index) slot(e *entry, domain mail.Domain, w way) *slot {
 	if e.first.lane == nil && e.more == nil {
-		e.first = slot{entry: e, lane: x.lane(e.origin.tenant, laneKey{domain, w}), at: outside}
+		e.first = slot{entry: e, lane: x.lane(e.origin.tenant, domain, w), at: outside}
 		return &e.first
 	}
 	for s := range e.slots {
-		if s.lane.laneKey == (laneKey{domain, w}) {
+		if s.lane.to.domain == domain && s.lane.to.way == w {
 			return s
 		}
 	}
-	s := &slot{entry: e, lane: x.lane(e.origin.tenant, laneKey{domain, w}), at: outside}
+	s := &slot{entry: e, lane: x.lane(e.origin.tenant, domain, w), at: outside}
 	if e.more == nil {
 		e.more = new([]*slot)
 	}
@@ -243,7 +247,7 @@ func (x *index) slot(e *entry, domain mail.Domain, w way) *slot {
 
 // move puts a recipient, whose slot is in no heap, on another way.
 func (x *index) move(s *slot, number uint32, w way) {
-	e, domain := s.entry, s.lane.domain
+	e, domain := s.entry, s.lane.to.domain
 	var moved rcpt
 	x.done(s, func(r *rcpt) bool {
 		if r.number == number {
@@ -260,12 +264,12 @@ func (x *index) move(s *slot, number uint32, w way) {
 }
 
 // change gives a recipient, whose slot is in no heap, another state and due time.
-func (x *index) change(r *rcpt, state recipientState, due time.Time) {
+func (x *index) change(s *slot, r *rcpt, state recipientState, due time.Time) {
 	if r.state != recipientQueued {
-		x.held--
+		x.countHeld(s, -1)
 	}
 	if state != recipientQueued {
-		x.held++
+		x.countHeld(s, 1)
 	}
 	r.state, r.due = state, due.UnixNano()
 }
@@ -279,7 +283,7 @@ func (x *index) done(s *slot, gone func(*rcpt) bool) {
 		}
 		s.entry.open--
 		if r.state != recipientQueued {
-			x.held--
+			x.countHeld(s, -1)
 		}
 		return false
 	})

@@ -17,10 +17,11 @@ import (
 type tenant struct {
 	org       string
 	origins   []*origin
-	lanes     map[laneKey]*lane
+	lanes     map[*destination]*lane
 	ready     []*lane // were due, in the order of their turns
 	passed    []*lane // passed over in this call of take
 	messages  int
+	counts    counts
 	listed    bool // it is in index.ready, or about to be put back there
 	suspended bool
 }
@@ -29,6 +30,7 @@ type tenant struct {
 type origin struct {
 	tenant    *tenant
 	source    string
+	queued    int32 // recipients in the heaps of its parts
 	suspended bool
 }
 
@@ -41,37 +43,43 @@ const (
 	placeReady
 )
 
-// laneKey is what the lanes of an organisation differ by.
-type laneKey struct {
-	domain mail.Domain
-	way    way
+// destination is a recipient domain and one way there: what the lanes of an
+// organisation differ by. Those of all organisations share it.
+type destination struct {
+	domain    mail.Domain
+	way       way
+	other     *destination // of the same domain; nil: there is no more
+	lanes     int32        // that lead there
+	counts    counts
+	suspended bool // the domain is
 }
 
 // lane is what is queued of one organisation for one recipient domain, and goes one
 // way.
 type lane struct {
-	laneKey
-	tenant    *tenant
-	parts     []part // by origin: few organisations have several sources
-	due       int64  // of the first slot, while it is waiting
-	refs      int    // slots that name it, queued or not
-	queued    int    // recipients in the slots of its heaps
-	at        int    // in index.waiting
-	place     place
-	suspended bool // its domain is
+	to     *destination
+	tenant *tenant
+	part   part    // of the first origin: few organisations have several sources
+	more   *[]part // of the others
+	due    int64   // of the first slot, while it is waiting
+	counts counts
+	refs   int32 // slots that name it, queued or not
+	at     int32 // in index.waiting
+	place  place
 }
 
 // part is what one origin has in a lane.
 type part struct {
 	origin *origin
 	slots  slotHeap
+	queued int32 // recipients in them
 }
 
 // origin is that of a message; it is made at the first.
 func (x *index) origin(org, source string) *origin {
 	t := x.tenants[org]
 	if t == nil {
-		t = &tenant{org: org, lanes: map[laneKey]*lane{}, suspended: x.suspended.has(ScopeOrganisation, org)}
+		t = &tenant{org: org, lanes: map[*destination]*lane{}, suspended: x.suspended.has(ScopeOrganisation, org)}
 		x.tenants[org] = t
 	}
 	for _, o := range t.origins {
@@ -84,36 +92,92 @@ func (x *index) origin(org, source string) *origin {
 	return o
 }
 
+// destination is that of a domain and a way; it is made at the first lane.
+func (x *index) destination(domain mail.Domain, w way) *destination {
+	first := x.destinations[domain]
+	for d := first; d != nil; d = d.other {
+		if d.way == w {
+			return d
+		}
+	}
+	d := &destination{domain: domain, way: w, suspended: x.suspended.has(ScopeDomain, domain.String())}
+	if first == nil {
+		x.destinations[domain] = d
+	} else {
+		d.other, first.other = first.other, d
+	}
+	return d
+}
+
+// leaveDestination forgets a destination that no lane leads to any more.
+func (x *index) leaveDestination(gone *destination) {
+	first := x.destinations[gone.domain]
+	switch {
+	case first != gone:
+		for d := first; d != nil; d = d.other {
+			if d.other == gone {
+				d.other = gone.other
+			}
+		}
+	case gone.other != nil:
+		x.destinations[gone.domain] = gone.other
+	default:
+		delete(x.destinations, gone.domain)
+	}
+}
+
 // lane is that of an organisation to a domain, for one more slot.
-func (x *index) lane(t *tenant, k laneKey) *lane {
-	l := t.lanes[k]
+func (x *index) lane(t *tenant, domain mail.Domain, w way) *lane {
+	d := x.destination(domain, w)
+	l := t.lanes[d]
 	if l == nil {
-		l = &lane{tenant: t, laneKey: k, suspended: x.suspended.has(ScopeDomain, k.domain.String())}
-		t.lanes[k] = l
+		l = &lane{tenant: t, to: d}
+		t.lanes[d] = l
+		d.lanes++
+		x.lanes++
 	}
 	l.refs++
 	return l
 }
 
-func (l *lane) part(o *origin) *part {
-	for i := range l.parts {
-		if l.parts[i].origin == o {
-			return &l.parts[i]
+// of is the part of an origin; it is made at the first slot.
+func (l *lane) of(o *origin) *part {
+	if l.part.origin == nil {
+		l.part.origin = o
+	}
+	for p := range l.parts {
+		if p.origin == o {
+			return p
 		}
 	}
-	l.parts = append(l.parts, part{origin: o})
-	return &l.parts[len(l.parts)-1]
+	if l.more == nil {
+		l.more = new([]part)
+	}
+	*l.more = append(*l.more, part{origin: o})
+	return &(*l.more)[len(*l.more)-1]
+}
+
+// parts gives what each origin has in the lane.
+func (l *lane) parts(yield func(*part) bool) {
+	if l.part.origin == nil || !yield(&l.part) || l.more == nil {
+		return
+	}
+	for i := range *l.more {
+		if !yield(&(*l.more)[i]) {
+			return
+		}
+	}
 }
 
 // first is the slot that is due first of those that are not suspended, or nil. What
 // a person ended is not sent to anybody, so that no suspension is about it.
 func (l *lane) first() (first *slot) {
-	if (l.suspended || l.tenant.suspended) && !l.way.end {
+	ended := l.to.way.end
+	if (l.to.suspended || l.tenant.suspended) && !ended {
 		return nil
 	}
-	for i := range l.parts {
-		p := &l.parts[i]
-		if len(p.slots) > 0 && (!p.origin.suspended || l.way.end) && (first == nil || p.slots[0].due < first.due) {
+	for p := range l.parts {
+		if len(p.slots) > 0 && (ended || !p.origin.suspended) && (first == nil || p.slots[0].due < first.due) {
 			first = p.slots[0]
 		}
 	}
@@ -122,7 +186,7 @@ func (l *lane) first() (first *slot) {
 
 // place puts a slot into its lane's heap if a recipient is queued.
 func (x *index) place(s *slot) {
-	queued := 0
+	queued := int32(0)
 	rcpts := s.rcpts()
 	for i := range rcpts {
 		if r := &rcpts[i]; r.state == recipientQueued {
@@ -136,8 +200,9 @@ func (x *index) place(s *slot) {
 	if queued == 0 {
 		return
 	}
-	s.lane.queued += queued
-	heap.Push(&s.lane.part(s.entry.origin).slots, s)
+	p := s.lane.of(s.entry.origin)
+	x.countQueued(s, p, queued)
+	heap.Push(&p.slots, s)
 	x.moved(s.lane)
 }
 
@@ -146,12 +211,15 @@ func (x *index) remove(s *slot) {
 	if s.at == outside {
 		return
 	}
+	queued := int32(0)
 	for _, r := range s.rcpts() {
 		if r.state == recipientQueued {
-			s.lane.queued--
+			queued++
 		}
 	}
-	heap.Remove(&s.lane.part(s.entry.origin).slots, int(s.at))
+	p := s.lane.of(s.entry.origin)
+	x.countQueued(s, p, -queued)
+	heap.Remove(&p.slots, int(s.at))
 	x.moved(s.lane)
 }
 
@@ -165,10 +233,10 @@ func (x *index) moved(l *lane) {
 	switch {
 	case l.place == placeReady:
 	case first == nil && l.place == placeWaiting:
-		heap.Remove(&x.waiting, l.at)
+		heap.Remove(&x.waiting, int(l.at))
 	case first == nil:
 	case l.place == placeWaiting:
-		heap.Fix(&x.waiting, l.at)
+		heap.Fix(&x.waiting, int(l.at))
 	default:
 		heap.Push(&x.waiting, l)
 	}
@@ -186,11 +254,22 @@ type Candidate struct {
 
 // How much of what cannot go is looked at in one call of take, and how soon the rest
 // is: with a million messages for a site that takes no more, looking at all of them
-// at each call would be all that a processor does.
+// at each call would be all that a processor does. What was suspended while it was
+// ready costs less to look at, and does so once.
 const (
-	maxPassed = 256
-	lookAgain = 5 * time.Millisecond
+	maxPassed  = 256
+	maxEmptied = 4 * maxPassed
+	lookAgain  = 5 * time.Millisecond
 )
+
+// look is how much one call of take looked at.
+type look struct {
+	passed  int // lanes passed over, which stay ready
+	emptied int // lanes of which nothing may go any more
+}
+
+// over says that this was enough for one call.
+func (k *look) over() bool { return k.passed >= maxPassed || k.emptied >= maxEmptied }
 
 // take gives up to want slots that are due, out of their heaps. skip is asked
 // before each; a lane it names is passed over until the next call and keeps its
@@ -200,11 +279,11 @@ func (x *index) take(now int64, want int, skip func(Candidate) bool) []*slot {
 	x.ripen(now)
 	var taken []*slot
 	var idle []*tenant
-	passes := 0
-	for len(x.ready) > 0 && len(taken) < want && passes < maxPassed {
+	var looked look
+	for len(x.ready) > 0 && len(taken) < want && !looked.over() {
 		t := x.ready[0]
 		x.ready = x.ready[1:]
-		s := x.turn(t, now, skip, &passes)
+		s := x.turn(t, now, skip, &looked)
 		switch {
 		case s != nil:
 			taken = append(taken, s)
@@ -218,10 +297,10 @@ func (x *index) take(now int64, want int, skip func(Candidate) bool) []*slot {
 			x.retire(t)
 		}
 	}
-	if x.fruitless += passes; len(taken) > 0 {
+	if x.fruitless += looked.passed; len(taken) > 0 {
 		x.fruitless = 0
 	}
-	cut := passes >= maxPassed
+	cut := looked.over()
 	if x.cut = cut && x.fruitless < x.readyLanes; !x.cut {
 		x.fruitless = 0 // all were looked at
 	}
@@ -244,8 +323,8 @@ func (x *index) take(now int64, want int, skip func(Candidate) bool) []*slot {
 
 // turn gives the next slot of one organisation, or nil, and counts the lanes that
 // it passed over.
-func (x *index) turn(t *tenant, now int64, skip func(Candidate) bool, passes *int) *slot {
-	for len(t.ready) > 0 && *passes < maxPassed {
+func (x *index) turn(t *tenant, now int64, skip func(Candidate) bool, looked *look) *slot {
+	for len(t.ready) > 0 && !looked.over() {
 		l := t.ready[0]
 		t.ready = t.ready[1:]
 		s := l.first()
@@ -255,12 +334,13 @@ func (x *index) turn(t *tenant, now int64, skip func(Candidate) bool, passes *in
 			x.readyLanes--
 			x.moved(l)
 			x.unlist(l)
-		case skip != nil && skip(Candidate{Domain: l.domain, Via: l.way.via, End: l.way.end, Organisation: t.org, Overdue: s.entry.key.kept()+x.expires <= now}):
+			looked.emptied++
+		case skip != nil && skip(Candidate{Domain: l.to.domain, Via: l.to.way.via, End: l.to.way.end, Organisation: t.org, Overdue: s.entry.key.kept()+x.expires <= now}):
 			if t.passed == nil {
 				x.passed = append(x.passed, t)
 			}
 			t.passed = append(t.passed, l)
-			*passes++
+			looked.passed++
 		default:
 			x.remove(s)
 			t.ready = append(t.ready, l)
@@ -270,10 +350,14 @@ func (x *index) turn(t *tenant, now int64, skip func(Candidate) bool, passes *in
 	return nil
 }
 
+// maxRipened is how many lanes become ready at a time, those that are due longest
+// first: a million may be due at once, after a suspension.
+const maxRipened = 4096
+
 // ripen makes ready the lanes that are due.
 func (x *index) ripen(now int64) {
 	x.pullIn(now)
-	for len(x.waiting) > 0 && x.waiting[0].due <= now {
+	for n := 0; n < maxRipened && len(x.waiting) > 0 && x.waiting[0].due <= now; n++ {
 		l := heap.Pop(&x.waiting).(*lane)
 		l.place = placeReady
 		x.readyLanes++
@@ -307,8 +391,8 @@ func (x *index) pullIn(now int64) {
 // pullIn leaves the order as it is: what was earlier is not later afterwards.
 func (l *lane) pullIn(limit int64) {
 	l.due = min(l.due, limit)
-	for i := range l.parts {
-		for _, s := range l.parts[i].slots {
+	for p := range l.parts {
+		for _, s := range p.slots {
 			s.due = min(s.due, limit)
 			rcpts := s.rcpts()
 			for j := range rcpts {
@@ -328,13 +412,17 @@ func (x *index) nextDue(now int64) (int64, bool) {
 	if len(x.waiting) == 0 {
 		return 0, false
 	}
-	return x.waiting[0].due, true
+	return max(x.waiting[0].due, now), true // at now: more are due than became ready
 }
 
 // unlist forgets a lane that no slot names; one that is ready, at its turn.
 func (x *index) unlist(l *lane) {
 	if l.refs == 0 && l.place == placeNowhere {
-		delete(l.tenant.lanes, l.laneKey)
+		delete(l.tenant.lanes, l.to)
+		x.lanes--
+		if l.to.lanes--; l.to.lanes == 0 {
+			x.leaveDestination(l.to)
+		}
 		x.retire(l.tenant)
 	}
 }
@@ -368,10 +456,10 @@ type laneHeap []*lane
 
 func (h laneHeap) Len() int           { return len(h) }
 func (h laneHeap) Less(i, j int) bool { return h[i].due < h[j].due }
-func (h laneHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i]; h[i].at, h[j].at = i, j }
+func (h laneHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i]; h[i].at, h[j].at = int32(i), int32(j) }
 func (h *laneHeap) Push(l any) {
 	q := l.(*lane)
-	q.at, q.place = len(*h), placeWaiting
+	q.at, q.place = int32(len(*h)), placeWaiting
 	*h = append(*h, q)
 }
 func (h *laneHeap) Pop() any {

@@ -38,6 +38,9 @@ type Filter struct {
 	// whether what goes there is selected. It must not call the queue. Nil: all is.
 	Leads func(domain mail.Domain, via string) bool
 
+	// By is who gives a command, for the facts of it; empty: they do not say.
+	By string
+
 	// Progress is told how far a command came, after each of its writes; nil: nobody is.
 	Progress func(Steered)
 }
@@ -101,14 +104,12 @@ func (q *Queue) List(ctx context.Context, f Filter) (entries []Entry, next mail.
 // page gives up to limit messages as far as the index and their own records select
 // them.
 func (q *Queue) page(ctx context.Context, f Filter, limit int) (entries []Entry, next mail.ID, err error) {
-	prefix, from := messagePrefix, ""
-	if f.ID != "" {
-		prefix = messageKey(f.ID)
-	} else if f.After != "" {
+	from := ""
+	if f.After != "" {
 		from = messageKey(f.After)
 	}
 	var bad error
-	err = q.engine.Scan(ctx, prefix, from, func(key string, value []byte) bool {
+	visit := func(key string, value []byte) bool {
 		id := mail.ID(key[len(messagePrefix):])
 		found := q.snapshot(id, f)
 		if len(found) == 0 {
@@ -128,7 +129,12 @@ func (q *Queue) page(ctx context.Context, f Filter, limit int) (entries []Entry,
 		}
 		entries = append(entries, Entry{Message: *m.message(id), Recipients: found})
 		return true
-	})
+	}
+	if f.ID != "" {
+		err = q.engine.Scan(ctx, messageKey(f.ID), "", visit)
+	} else {
+		err = q.scanPast(ctx, messagePrefix, from, visit, func(stretch) {}) // told when it was read back
+	}
 	return entries, next, errors.Join(err, bad)
 }
 
@@ -162,8 +168,8 @@ func (q *Queue) snapshot(id mail.ID, f Filter) []RecipientEntry {
 		}
 		inFlight := s.inFlight()
 		var stopped Suspension
-		if !s.lane.way.end {
-			stopped, _ = q.index.suspended.of(e.org(), e.origin.source, s.lane.domain, "")
+		if !s.lane.to.way.end {
+			stopped, _ = q.index.suspended.of(e.org(), e.origin.source, s.lane.to.domain, "")
 		}
 		rcpts := s.rcpts()
 		for i := range rcpts {
@@ -180,6 +186,9 @@ func (q *Queue) snapshot(id mail.ID, f Filter) []RecipientEntry {
 	return found
 }
 
+// isDamaged is in place of the last reply of a recipient whose record cannot be read.
+const isDamaged = "(what is stored of this recipient is damaged: it is set aside when it is due)"
+
 // complete adds what only the records say. A recipient that was done meanwhile is
 // left out, as is one whose last reply does not have the text.
 func (q *Queue) complete(ctx context.Context, e *Entry, reply string) error {
@@ -189,10 +198,13 @@ func (q *Queue) complete(ctx context.Context, e *Entry, reply string) error {
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
-		if err != nil {
-			return err
+		var stored *recipientRecord
+		if err == nil {
+			stored, err = decodeRecipient(value)
 		}
-		stored, err := decodeRecipient(value)
+		if unreadable(err) {
+			stored, err = &recipientRecord{Reply: isDamaged}, nil
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", recipientKey(e.ID, r.number), err)
 		}
@@ -217,96 +229,4 @@ func (q *Queue) readFor(ctx context.Context, f Filter) error {
 		}
 	}
 	return q.Read(ctx)
-}
-
-// MaxDepthDomains bounds Depth.Domains.
-const MaxDepthDomains = 100
-
-// Depth counts recipients in custody.
-type Depth struct {
-	Messages  int
-	Queued    int           // not leased
-	Leased    int           // an attempt is in flight
-	Held      int           // not sent until released
-	Suspended int           // of Queued: not leased until resumed; those of a suspended site not counted
-	Oldest    time.Time     // due longest of what is queued; zero: nothing is
-	Domains   []DomainDepth // those with most queued, at most MaxDepthDomains
-	Reading   bool          // what was stored is still being read: there is more than this
-}
-
-// DomainDepth counts one recipient domain.
-type DomainDepth struct {
-	Domain mail.Domain
-	Queued int
-	Oldest time.Time // earliest due
-}
-
-// Depth counts what is in custody. It costs a look at each recipient domain of
-// each organisation.
-func (q *Queue) Depth() Depth {
-	d := q.depth()
-	slices.SortFunc(d.Domains, func(a, b DomainDepth) int {
-		return cmp.Or(cmp.Compare(b.Queued, a.Queued), cmp.Compare(a.Domain.String(), b.Domain.String()))
-	})
-	d.Domains = slices.Clone(d.Domains[:min(len(d.Domains), MaxDepthDomains)])
-	return d
-}
-
-func (q *Queue) depth() Depth {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	d := Depth{Messages: len(q.index.messages), Leased: q.index.leased, Held: q.index.held, Reading: q.reading.fresh != nil}
-	places := map[mail.Domain]int{}
-	for _, t := range q.index.tenants {
-		for _, l := range t.lanes {
-			d.Suspended += l.suspendedRecipients()
-			d.add(l, places)
-		}
-	}
-	return d
-}
-
-// add counts a lane. places says where its domain is in d.Domains.
-func (d *Depth) add(l *lane, places map[mail.Domain]int) {
-	due, ok := l.oldest()
-	if !ok {
-		return
-	}
-	oldest := fromNano(due)
-	if d.Queued == 0 || oldest.Before(d.Oldest) {
-		d.Oldest = oldest
-	}
-	d.Queued += l.queued
-	n, known := places[l.domain]
-	if !known {
-		n = len(d.Domains)
-		places[l.domain] = n
-		d.Domains = append(d.Domains, DomainDepth{Domain: l.domain, Oldest: oldest})
-	}
-	of := &d.Domains[n]
-	of.Queued += l.queued
-	of.Oldest = earlier(of.Oldest, oldest)
-}
-
-// oldest is the first due time of a lane, suspended or not.
-func (l *lane) oldest() (due int64, ok bool) {
-	for i := range l.parts {
-		if s := l.parts[i].slots; len(s) > 0 && (!ok || s[0].due < due) {
-			due, ok = s[0].due, true
-		}
-	}
-	return due, ok
-}
-
-// MessagesOf counts the messages in custody by organisation.
-func (q *Queue) MessagesOf() map[string]int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	counts := make(map[string]int, len(q.index.tenants))
-	for org, t := range q.index.tenants {
-		if t.messages > 0 {
-			counts[org] = t.messages
-		}
-	}
-	return counts
 }

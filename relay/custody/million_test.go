@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,14 @@ import (
 // folder named by ANECHOIC_MILLION is filled once and used again:
 //
 //	ANECHOIC_MILLION=/var/tmp/million go test -run '^$' -bench Million -benchtime 1x ./relay/custody
-const million = 1_000_000
+//
+// ANECHOIC_MILLION_MESSAGES makes it fewer.
+var million = func() int {
+	if n, err := strconv.Atoi(os.Getenv("ANECHOIC_MILLION_MESSAGES")); err == nil && n > 0 {
+		return n
+	}
+	return 1_000_000
+}()
 
 const coldStartEnv = "ANECHOIC_COLD_START"
 

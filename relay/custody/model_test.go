@@ -437,6 +437,9 @@ func (m *model) check(*rapid.T) {
 			want.Leased++
 		}
 	}
+	if wrong := m.q.Miscounted(); wrong != "" {
+		m.t.Fatal(wrong)
+	}
 	got := m.q.Depth()
 	// Recipients beside leased ones of their message and domain are in no heap.
 	if m.more != nil {

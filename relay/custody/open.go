@@ -11,6 +11,7 @@ import (
 
 	"anechoic/ledger"
 	"anechoic/mail"
+	"anechoic/mail/background"
 )
 
 // OpenQueue opens what an engine holds, and returns before it read the messages:
@@ -26,7 +27,7 @@ func OpenQueue(ctx context.Context, engine Engine, opts Options) (*Queue, error)
 	}
 	reading, stop := context.WithCancel(context.WithoutCancel(ctx))
 	q.stopReading = stop
-	q.running.Go(func() { r.run(reading) })
+	background.Vital(&q.running, q.opts.Log, "custody: read the queue", func() { r.run(reading) })
 	return q, nil
 }
 
@@ -84,6 +85,7 @@ type damage struct {
 	Record
 	id    mail.ID // may be empty
 	whole bool    // its message is not damaged: a copy of that goes aside too
+	stays bool    // the record goes on: a copy goes aside
 	cause error
 }
 
@@ -96,9 +98,11 @@ func damaged(key string, value []byte, id mail.ID, cause error) damage {
 func (q *Queue) moveAside(ctx context.Context, d damage) error {
 	q.opts.Log.Error("a stored record is damaged: it was set aside and is not sent; see queue show", "key", d.Key, "id", d.id, "cause", d.cause)
 	b := Batch{
-		Put:    []Record{{Key: asideKey(d.Key), Value: d.Value}},
-		Delete: []string{d.Key},
-		Facts:  []ledger.Fact{{Time: time.Now().UTC(), ID: d.id, Event: ledger.SetAside, Detail: d.Key + ": " + d.cause.Error()}},
+		Put:   []Record{{Key: asideKey(d.Key), Value: d.Value}},
+		Facts: []ledger.Fact{{Time: time.Now().UTC(), ID: d.id, Event: ledger.SetAside, Detail: d.Key + ": " + d.cause.Error()}},
+	}
+	if !d.stays {
+		b.Delete = []string{d.Key}
 	}
 	if d.whole {
 		message, err := q.engine.Get(ctx, messageKey(d.id))
@@ -117,8 +121,8 @@ func asideKey(key string) string {
 }
 
 // setAside ends a lease whose message did not read back as it was kept, and
-// moves all that is left of the message aside. Nothing of it is sent any more,
-// even if that cannot be written.
+// moves all that is left of the message aside, as far as it can be read; what cannot
+// stays where it is. Nothing of it is sent any more, even if that cannot be written.
 func (q *Queue) setAside(ctx context.Context, l *Lease, cause error) error {
 	first := q.forget(l)
 	err := fmt.Errorf("custody: message %s: %w: %w", l.ID, ErrSetAside, cause)
@@ -132,12 +136,10 @@ func (q *Queue) setAside(ctx context.Context, l *Lease, cause error) error {
 		b.Delete = append(b.Delete, key)
 		return true
 	}
-	scanned := errors.Join(
-		q.engine.Scan(ctx, messageKey(l.ID), "", move),
-		q.engine.Scan(ctx, recipientPrefix+string(l.ID)+"/", "", move),
-	)
-	if scanned != nil {
-		return errors.Join(err, scanned)
+	for _, prefix := range []string{messageKey(l.ID), recipientPrefix + string(l.ID) + "/"} {
+		if scanned := q.engine.Scan(ctx, prefix, "", move); scanned != nil && !errors.Is(scanned, ErrDamaged) {
+			return errors.Join(err, scanned)
+		}
 	}
 	return errors.Join(err, q.engine.Commit(ctx, &b))
 }

@@ -60,6 +60,7 @@ type Options struct {
 	SealKey     []byte          // at least 32 octets; stored warrants open with this key only
 	RetryAfter  []time.Duration // after the first, second, … failed attempt; the last one repeats; give or take a tenth
 	ExpireAfter time.Duration   // from Keep; then deferred recipients bounce
+	DetainFor   time.Duration   // how long a person has for a detained message; 0: DetainedFor
 	Log         *slog.Logger    // nil: no log
 }
 
@@ -77,6 +78,9 @@ func (o Options) prepared() (Options, error) {
 	}
 	if o.ExpireAfter <= 0 {
 		o.ExpireAfter = defaultExpireAfter
+	}
+	if o.DetainFor <= 0 {
+		o.DetainFor = DetainedFor
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -103,6 +107,7 @@ type Queue struct {
 	idle    *sync.Cond // on mu: a slot or entry is no longer busy
 	index   *index
 	reading progress
+	rested  func(looked int) // of tests: at each rest of a walk, without the mutex
 }
 
 // Wake receives when something may have become due: after Keep, Settle, Retry,

@@ -1,6 +1,7 @@
 package custody
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -104,6 +105,9 @@ type reading struct {
 	found   []found           // of this step
 	rcpts   []foundRcpt       // theirs, in the same order
 	damaged []damage
+	skipped []ledger.Fact // about what cannot be read, not written yet
+	gaps    []stretch     // of the recipients
+	allLost bool          // which messages were set aside before cannot be read
 }
 
 // found is one message that was read.
@@ -113,6 +117,7 @@ type found struct {
 	org, source string
 	first, n    int // its recipients in reading.rcpts
 	dropped     []droppedRecipient
+	aside       bool // none could be read: it is set aside
 }
 
 type foundRcpt struct {
@@ -206,9 +211,10 @@ func (r *reading) moveAside(ctx context.Context, list []damage) error {
 	return nil
 }
 
-// readAside notes the messages of which something was set aside before.
+// readAside notes the messages of which something was set aside before. If that cannot
+// be read, nothing is deleted until the next start.
 func (r *reading) readAside(ctx context.Context) error {
-	return r.q.engine.Scan(ctx, asidePrefix, "", func(key string, _ []byte) bool {
+	err := r.q.engine.Scan(ctx, asidePrefix, "", func(key string, _ []byte) bool {
 		key = key[len(asidePrefix):]
 		if id, _, err := parseRecipientKey(key); err == nil {
 			r.lost[id] = true
@@ -217,20 +223,26 @@ func (r *reading) readAside(ctx context.Context) error {
 		}
 		return true
 	})
+	if errors.Is(err, ErrDamaged) {
+		r.allLost = true
+		r.skip(asidePrefix, stretch{after: asidePrefix})
+		return nil
+	}
+	return err
 }
 
 // readDetained notes what is detained, and what of it is damaged.
 func (r *reading) readDetained(ctx context.Context) error {
 	var broken []damage
-	err := r.q.engine.Scan(ctx, detainedPrefix, "", func(key string, value []byte) bool {
+	err := r.q.scanPast(ctx, detainedPrefix, "", func(key string, value []byte) bool {
 		id, d, err := r.q.seals.openDetained(key, value)
 		if err != nil {
 			broken = append(broken, damaged(key, value, id, err))
 			return true
 		}
-		r.q.detained.add(id, detainedEntry{org: d.Org, size: d.Size, expires: d.Expires})
+		r.q.detained.add(id, detainedEntry{org: d.Org, reason: d.Reason, claimedOnly: d.Claimed, size: d.Size, expires: d.Expires})
 		return true
-	})
+	}, func(s stretch) { r.skip(detainedPrefix, s) })
 	if err == nil {
 		err = r.moveAside(ctx, broken)
 	}
@@ -257,6 +269,9 @@ func (r *reading) next(ctx context.Context) (more bool, err error) {
 		return true, err
 	}
 	r.passFresh()
+	if err := r.missRecipients(ctx); err != nil {
+		return true, err
+	}
 	if err := r.finish(ctx); err != nil {
 		return true, err
 	}
@@ -269,7 +284,7 @@ func (r *reading) next(ctx context.Context) (more bool, err error) {
 // readMessages finds the messages of a step, and where the next begins.
 func (r *reading) readMessages(ctx context.Context) (next string, more bool, err error) {
 	next = r.message
-	err = r.q.engine.Scan(ctx, messagePrefix, r.message, func(key string, value []byte) bool {
+	err = r.q.scanPast(ctx, messagePrefix, r.message, func(key string, value []byte) bool {
 		if len(r.found) == r.step {
 			more = true
 			return false
@@ -288,7 +303,7 @@ func (r *reading) readMessages(ctx context.Context) (next string, more bool, err
 		}
 		r.found = append(r.found, found{id: id, key: keyOf(id), org: r.intern(g.org), source: r.intern(g.source)})
 		return true
-	})
+	}, func(s stretch) { r.skip(messagePrefix, s) })
 	return next, more, err
 }
 
@@ -309,7 +324,7 @@ var errNoMessage = errors.New("the message it belongs to is not there")
 func (r *reading) readRecipients(ctx context.Context, limit string) (next string, err error) {
 	next = r.rcpt
 	at := 0
-	err = r.q.engine.Scan(ctx, recipientPrefix, r.rcpt, func(key string, value []byte) bool {
+	err = r.q.scanPast(ctx, recipientPrefix, r.rcpt, func(key string, value []byte) bool {
 		if limit != "" && key >= limit {
 			return false
 		}
@@ -333,6 +348,10 @@ func (r *reading) readRecipients(ctx context.Context, limit string) (next string
 			r.lost[id] = true
 		}
 		return true
+	}, func(s stretch) {
+		r.skip(recipientPrefix, s)
+		r.gaps = append(r.gaps, s)
+		next = cmp.Or(s.next, recipientPrefix+"~") // behind all
 	})
 	return next, err
 }
@@ -398,12 +417,18 @@ func (r *reading) passFresh() {
 
 // finish writes what reading found out.
 func (r *reading) finish(ctx context.Context) error {
+	if len(r.skipped) > 0 {
+		if err := r.q.engine.Commit(ctx, &Batch{Facts: r.skipped}); err != nil {
+			return err
+		}
+		r.skipped = nil
+	}
 	if err := r.moveAside(ctx, r.damaged); err != nil {
 		return err
 	}
 	for i := range r.found {
 		f := &r.found[i]
-		if f.n > 0 && len(f.dropped) == 0 {
+		if f.aside || f.n > 0 && len(f.dropped) == 0 {
 			continue
 		}
 		if err := r.endRecipients(ctx, f); err != nil {
@@ -422,7 +447,7 @@ func (r *reading) endRecipients(ctx context.Context, f *found) error {
 		b.Facts = append(b.Facts, ledger.Fact{Time: time.Now().UTC(), ID: f.id, Event: ledger.Dropped, Org: f.org, Rcpt: []string{d.address.String()}})
 	}
 	if f.n == 0 {
-		finish(&b, f.id, r.lost[f.id])
+		finish(&b, f.id, r.allLost || r.lost[f.id])
 	}
 	return r.q.engine.Commit(ctx, &b)
 }
@@ -439,7 +464,7 @@ func (r *reading) enter() {
 		}
 		q.reading.messages++
 		e := q.index.add(f.key, f.org, f.source)
-		e.aside = r.lost[f.id]
+		e.aside = r.allLost || r.lost[f.id]
 		for _, one := range r.rcpts[f.first : f.first+f.n] {
 			q.index.addRecipient(e, one.domain, one.way, one.rcpt)
 		}

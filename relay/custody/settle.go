@@ -291,7 +291,7 @@ func (q *Queue) endSettle(l *Lease, verdicts []verdict, last bool) (clean bool) 
 	rcpts := s.rcpts()
 	for i := range rcpts {
 		if v := byNumber[rcpts[i].number]; v != nil && !v.done {
-			q.index.change(&rcpts[i], v.state, v.due)
+			q.index.change(s, &rcpts[i], v.state, v.due)
 			if v.tried {
 				rcpts[i].attempts++
 			}

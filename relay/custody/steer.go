@@ -107,6 +107,9 @@ func (q *Queue) steer(ctx context.Context, f Filter, now time.Time, c command) (
 		return done, ctx.Err()
 	}
 	defer q.wakeUp()
+	if c.detail == "" && f.By != "" { // a course has it in its own text
+		c.detail = "by " + f.By
+	}
 	seen := map[*entry]bool{}
 	for chunk := range slices.Chunk(q.selectSlots(f), steerChunk) {
 		t := turn{q: q, command: c, filter: f, now: now, dropped: map[*entry]int32{}}
@@ -131,9 +134,17 @@ func (q *Queue) steer(ctx context.Context, f Filter, now time.Time, c command) (
 // selectSlots gives the slots whose message and domain a filter selects, in the
 // order of ids.
 func (q *Queue) selectSlots(f Filter) []*slot {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	var found []*slot
+	found := q.findSlots(f)
+	slices.SortFunc(found, func(a, b *slot) int {
+		return bytes.Compare(a.entry.key[:], b.entry.key[:])
+	})
+	return f.limit(found)
+}
+
+// findSlots gives them in no order.
+func (q *Queue) findSlots(f Filter) (found []*slot) {
+	w := q.walk()
+	defer w.end()
 	add := func(e *entry) {
 		for s := range e.slots {
 			if f.matchEntry(e) && f.matchLane(s.lane) {
@@ -149,11 +160,9 @@ func (q *Queue) selectSlots(f Filter) []*slot {
 	}
 	for _, e := range q.index.messages {
 		add(e)
+		w.rest()
 	}
-	slices.SortFunc(found, func(a, b *slot) int {
-		return bytes.Compare(a.entry.key[:], b.entry.key[:])
-	})
-	return f.limit(found)
+	return found
 }
 
 func (f Filter) matchEntry(e *entry) bool {
@@ -162,7 +171,7 @@ func (f Filter) matchEntry(e *entry) bool {
 }
 
 func (f Filter) matchLane(l *lane) bool {
-	return (f.Domain.IsZero() || f.Domain == l.domain) && (f.Leads == nil || f.Leads(l.domain, l.way.via))
+	return (f.Domain.IsZero() || f.Domain == l.to.domain) && (f.Leads == nil || f.Leads(l.to.domain, l.to.way.via))
 }
 
 func (f Filter) matchSender(m *messageRecord) bool {
@@ -284,10 +293,14 @@ func (t *turn) selects(ctx context.Context, s *slot) (bool, error) {
 	}
 	key := messageKey(s.entry.id())
 	value, err := t.q.engine.Get(ctx, key)
-	if err != nil {
-		return false, err
+	var m *messageRecord
+	if err == nil {
+		m, err = decodeMessage(value)
 	}
-	m, err := decodeMessage(value)
+	if unreadable(err) {
+		t.q.opts.Log.Error("a message was passed over: what is stored of it is damaged", "event", t.event, "key", key, "cause", err)
+		return false, nil
+	}
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", key, err)
 	}
@@ -330,10 +343,14 @@ func publicState(r *rcpt, leased bool) State {
 func (t *turn) put(ctx context.Context, b *Batch, s *slot, r *rcpt, leased bool) (of mail.Address, changed bool, err error) {
 	key := recipientKey(s.entry.id(), r.number)
 	value, err := t.q.engine.Get(ctx, key)
-	if err != nil {
-		return of, false, err
+	var stored *recipientRecord
+	if err == nil {
+		stored, err = decodeRecipient(value)
 	}
-	stored, err := decodeRecipient(value)
+	if unreadable(err) {
+		t.q.opts.Log.Error("a recipient was passed over: what is stored of it is damaged", "event", t.event, "key", key, "cause", err)
+		return of, false, nil
+	}
 	if err != nil {
 		return of, false, fmt.Errorf("%s: %w", key, err)
 	}
@@ -373,7 +390,7 @@ func (t *turn) put(ctx context.Context, b *Batch, s *slot, r *rcpt, leased bool)
 func (t *turn) fact(s *slot, rcpt []string) ledger.Fact {
 	f := ledger.Fact{
 		Time: t.now.UTC(), ID: s.entry.id(), Event: t.event, Org: s.entry.org(),
-		Rcpt: rcpt, Site: s.lane.domain.String(), Reason: t.reason, Disposition: disposition(t.event), Detail: t.detail,
+		Rcpt: rcpt, Site: s.lane.to.domain.String(), Reason: t.reason, Disposition: disposition(t.event), Detail: t.detail,
 	}
 	if s.lease != nil && t.leased {
 		f.Detail = strings.TrimPrefix(f.Detail+"; asked for while an attempt was in flight", "; ")
@@ -424,7 +441,7 @@ func (t *turn) applyOne(c change) {
 		rcpts := c.slot.rcpts()
 		for i := range rcpts {
 			if r := &rcpts[i]; r.number == c.number {
-				t.q.index.change(r, c.state, c.due)
+				t.q.index.change(c.slot, r, c.state, c.due)
 			}
 		}
 		if t.course != nil {

@@ -156,11 +156,12 @@ func (q *Queue) changeSuspensions(ctx context.Context, b *Batch, s Suspension, t
 	if err := q.engine.Commit(ctx, b); err != nil {
 		return fail(err)
 	}
-	q.mu.Lock()
 	next := now.with(s, there)
+	q.mu.Lock()
 	q.index.suspend(next, s)
 	q.suspendedNow.Store(&next)
 	q.mu.Unlock()
+	q.moveSuspended(s)
 	q.wakeUp()
 	return nil
 }
@@ -243,8 +244,8 @@ func (s suspended) of(org, source string, d mail.Domain, site string) (Suspensio
 	return Suspension{}, false
 }
 
-// suspend brings the index in line with the suspensions of now, of which one
-// changed.
+// suspend marks in the index which of the suspensions of now changed. From here on
+// no new lease is given of what is suspended.
 func (x *index) suspend(now suspended, changed Suspension) {
 	x.suspended = now
 	there := now.has(changed.Scope, changed.Name)
@@ -252,59 +253,83 @@ func (x *index) suspend(now suspended, changed Suspension) {
 	case ScopeOrganisation:
 		if t := x.tenants[changed.Name]; t != nil {
 			t.suspended = there
-			x.movedAll(t)
 		}
 	case ScopeSource:
-		org, source, _ := strings.Cut(changed.Name, "/")
-		if t := x.tenants[org]; t != nil {
-			x.suspendOrigin(t, source, there)
+		if o := x.originOf(changed.Name); o != nil {
+			o.suspended = there
 		}
 	case ScopeDomain:
-		d, _ := mail.ParseDomain(changed.Name) // it is one: see Checked
+		for d := x.destinations[domainOf(changed)]; d != nil; d = d.other {
+			d.suspended = there
+		}
+	}
+}
+
+// originOf is that of a source, named "organisation/source", if there is mail of it.
+func (x *index) originOf(name string) *origin {
+	org, source, _ := strings.Cut(name, "/")
+	t := x.tenants[org]
+	if t == nil {
+		return nil
+	}
+	for _, o := range t.origins {
+		if o.source == source {
+			return o
+		}
+	}
+	return nil
+}
+
+// domainOf is the domain that a suspension names.
+func domainOf(s Suspension) mail.Domain {
+	d, _ := mail.ParseDomain(s.Name) // it is one: see Checked
+	return d
+}
+
+// moveSuspended puts the lanes that a suspension is about where they belong now, some
+// at a time.
+func (q *Queue) moveSuspended(changed Suspension) {
+	w := q.walk()
+	defer w.end()
+	x := q.index
+	switch changed.Scope {
+	case ScopeOrganisation, ScopeSource:
+		org := changed.Name
+		if changed.Scope == ScopeSource {
+			org, _, _ = strings.Cut(org, "/")
+		}
+		t := x.tenants[org]
+		if t == nil {
+			return
+		}
+		for _, l := range t.lanes {
+			x.moved(l)
+			w.rest()
+		}
+	case ScopeDomain:
+		domain := domainOf(changed)
 		for _, t := range x.tenants {
-			for k, l := range t.lanes {
-				if k.domain == d {
-					l.suspended = there
+			for d := x.destinations[domain]; d != nil; d = d.other {
+				if l := t.lanes[d]; l != nil {
 					x.moved(l)
 				}
 			}
+			w.rest()
 		}
-	}
-}
-
-func (x *index) suspendOrigin(t *tenant, source string, there bool) {
-	for _, o := range t.origins {
-		if o.source == source {
-			o.suspended = there
-		}
-	}
-	x.movedAll(t)
-}
-
-func (x *index) movedAll(t *tenant) {
-	for _, l := range t.lanes {
-		x.moved(l)
 	}
 }
 
 // suspendedRecipients counts those queued that a suspension keeps back.
 func (l *lane) suspendedRecipients() (n int) {
-	if l.way.end {
+	if l.to.way.end {
 		return 0
 	}
-	if l.suspended || l.tenant.suspended {
-		return l.queued
+	if l.to.suspended || l.tenant.suspended {
+		return int(l.counts.queued)
 	}
-	for i := range l.parts {
-		if !l.parts[i].origin.suspended {
-			continue
-		}
-		for _, s := range l.parts[i].slots {
-			for _, r := range s.rcpts() {
-				if r.state == recipientQueued {
-					n++
-				}
-			}
+	for p := range l.parts {
+		if p.origin.suspended {
+			n += int(p.queued)
 		}
 	}
 	return n
