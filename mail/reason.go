@@ -59,6 +59,7 @@ const (
 	ReasonContentRefused      Reason = "CONTENT_REFUSED"
 	ReasonOwnDomainSpoof      Reason = "OWN_DOMAIN_SPOOF"
 	ReasonDMARCReject         Reason = "DMARC_REJECT"
+	ReasonDMARCQuarantine     Reason = "DMARC_QUARANTINE" // the From domain asks that such mail is kept apart
 	ReasonEchoSuspect         Reason = "ECHO_SUSPECT"
 	ReasonRecipientUnknown    Reason = "RECIPIENT_UNKNOWN"
 	ReasonBounceNotOurs       Reason = "BOUNCE_NOT_OURS"
@@ -123,6 +124,7 @@ func Reasons() []Reason {
 		ReasonContentRefused,
 		ReasonOwnDomainSpoof,
 		ReasonDMARCReject,
+		ReasonDMARCQuarantine,
 		ReasonEchoSuspect,
 		ReasonRecipientUnknown,
 		ReasonBounceNotOurs,

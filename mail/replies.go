@@ -83,6 +83,20 @@ var (
 	RateLimited      = refuse(451, "4.7.28", ReasonRateLimited, "Too much mail, try again later")
 	SourceSuspended  = refuse(550, "5.7.28", ReasonSourceSuspended, "This source is suspended")
 
+	// Inbound mail.
+	RecipientNotAsked = refuse(451, "4.2.1", ReasonRecipientUnknown, "Whether there is such a recipient cannot be found out now, try again later")
+	OwnDomainSpoof    = refuse(550, "5.7.26", ReasonOwnDomainSpoof, "Mail in the name of an organisation here that it did not send")
+	DMARCReject       = refuse(550, "5.7.26", ReasonDMARCReject, "The DMARC policy of the From domain asks to reject this message")
+	DMARCQuarantine   = refuse(550, "5.7.26", ReasonDMARCQuarantine, "The DMARC policy of the From domain asks to keep this message apart")
+	EchoSuspect       = refuse(550, "5.7.26", ReasonEchoSuspect, "The message looks like an echo: a stranger's, sent in that name through a shared relay")
+	SRSInvalid        = refuse(550, "5.7.1", ReasonSRSInvalid, "This forwarding address is not valid, or not any more")
+
+	// Screening.
+	ScreeningLost   = refuse(451, "4.7.1", ReasonScreeningLost, "The content could not be screened, try again later")
+	ContentDeferred = refuse(451, "4.7.1", ReasonContentRefused, "The content is not taken now, try again later")
+	ContentRefused  = refuse(550, "5.7.1", ReasonContentRefused, "The content was refused")
+	Malware         = refuse(550, "5.7.1", ReasonMalware, "Malware was found in the message")
+
 	// Signing, custody, and what is uncertain.
 	LookupFailed    = refuse(451, "4.4.3", ReasonLookupFailed, "A DNS look-up failed, try again later")
 	KeyNotPublished = refuse(451, "4.7.5", ReasonKeyNotPublished, "The domain's DKIM key is not published, try again later")

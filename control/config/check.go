@@ -55,7 +55,7 @@ func (c *checker) config(f *file) Config {
 		DNS:        c.dns(&f.DNS),
 		Delivery:   c.delivery(&f.Delivery),
 		TLSReports: c.tlsReports(&f.TLSReports, f.Hostname),
-		Inbound:    Inbound{Bind: c.addresses("inbound.bind", f.Inbound.Bind)},
+		Inbound:    c.inbound(&f.Inbound),
 		Screening:  c.screening(&f.Screening),
 		Console:    c.listenOne("console.listen", f.Console.Listen),
 		Operations: c.listenOne("operations.listen", f.Operations.Listen),
@@ -191,6 +191,14 @@ func (c *checker) delivery(t *deliveryTable) Delivery {
 	return d
 }
 
+func (c *checker) inbound(t *inboundTable) Inbound {
+	in := Inbound{Bind: c.addresses("inbound.bind", t.Bind)}
+	for i, s := range t.TrustedSealers {
+		in.TrustedSealers = append(in.TrustedSealers, c.domain(element("inbound.trusted_sealers", i), s))
+	}
+	return in
+}
+
 func (c *checker) disowned(t *disownedTable) Disowned {
 	if t.Domain != "" {
 		c.refuse("disowned.domain", notYet, "this version cannot relay disowned mail yet: it is refused or held")
@@ -198,19 +206,6 @@ func (c *checker) disowned(t *disownedTable) Disowned {
 		c.refuse("disowned.bind", "take it out", "egress addresses for disowned mail, and no domain to send it with")
 	}
 	return Disowned{Domain: c.domain("disowned.domain", t.Domain), Bind: c.addresses("disowned.bind", t.Bind)}
-}
-
-func (c *checker) screening(t *screeningTable) Screening {
-	if t.Rspamd != "" {
-		c.refuse("screening.rspamd", notYet, "this version cannot screen with rspamd yet")
-	}
-	if t.Clamd != "" {
-		c.refuse("screening.clamd", notYet, "this version cannot screen with ClamAV yet")
-	}
-	if len(t.Milters) > 0 {
-		c.refuse("screening.milters", notYet, "this version cannot screen with milters yet")
-	}
-	return Screening{OnLoss: c.choice("screening.on_loss", t.OnLoss, OnLossDefer, OnLossHold)}
 }
 
 func (c *checker) log(t *logTable) Log {

@@ -158,7 +158,8 @@ type TLSReports struct {
 
 // Inbound is how mail for the organisations' own servers goes out.
 type Inbound struct {
-	Bind []netip.Addr
+	TrustedSealers []mail.Domain // whose ARC seals may speak for mail that fails DMARC
+	Bind           []netip.Addr
 }
 
 // Disowned is how mail goes out that must align with no organisation.
@@ -166,17 +167,6 @@ type Disowned struct {
 	Domain mail.Domain // zero: such mail is held
 	Bind   []netip.Addr
 }
-
-// Screening is what becomes of mail while a scanner does not answer.
-type Screening struct {
-	OnLoss string // OnLossDefer or OnLossHold
-}
-
-// The values of Screening.OnLoss.
-const (
-	OnLossDefer = "defer"
-	OnLossHold  = "hold"
-)
 
 // Log is what the program writes about itself.
 type Log struct {
@@ -205,20 +195,23 @@ const maxFile = 8 << 20
 // Load reads and checks a configuration. With a problem the Config must not be
 // used.
 func Load(path string) (Config, []org.Problem) {
-	c, _, problems := load(path)
-	return c, problems
+	data, problems := read(path)
+	if len(problems) > 0 {
+		return Config{}, problems
+	}
+	return Parse(path, data)
 }
 
-func load(path string) (Config, *document.Document, []org.Problem) {
+func read(path string) ([]byte, []org.Problem) {
 	info, err := os.Stat(path)
 	if err == nil && info.Size() > maxFile {
-		return Config{}, nil, []org.Problem{{File: path, Message: "the configuration is larger than 8 MiB", Hint: "name the right file"}}
+		return nil, []org.Problem{{File: path, Message: "the configuration is larger than 8 MiB", Hint: "name the right file"}}
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return Config{}, nil, []org.Problem{{File: path, Message: "the configuration cannot be read: " + err.Error(), Hint: "name the file with --config"}}
+		return nil, []org.Problem{{File: path, Message: "the configuration cannot be read: " + err.Error(), Hint: "name the file with --config"}}
 	}
-	return parse(path, data)
+	return data, nil
 }
 
 // Parse is Load for a text; path says what the file's relative paths start from.
@@ -243,41 +236,14 @@ func parse(path string, data []byte) (Config, *document.Document, []org.Problem)
 	return config, text, problems
 }
 
-// Validate reads a configuration and its registry and tells everything that is
-// wrong with either. Findings load, but are a risk.
-func Validate(path string) (Config, *org.Directory, []org.Problem, []org.Finding) {
-	return Reload(path, feedOrFile, 1, time.Now())
-}
-
-// Reload is Validate for a server: the Directory has the generation it wants, and
-// providers have the ranges that feeds gives. It is nil while there is a problem.
-func Reload(path string, feeds Feeds, generation uint64, now time.Time) (Config, *org.Directory, []org.Problem, []org.Finding) {
-	c, text, problems := load(path)
-	atRisk := c.applyFeeds(feeds)
-	if c.Registry == "" {
-		return c, nil, problems, nil
-	}
-	reg, _ := org.ReadRegistry(c.Registry) // its problems are among Build's
-	dir, more, findings := org.Build(reg, c.OrgProviders(), c.Egress(), generation, now)
-	problems = append(append(problems, more...), reg.Place(c.unknownPools(&reg))...)
-	if dir != nil {
-		problems = append(problems, text.Place(c.inboundEgress(dir))...)
-		findings = append(append(findings, c.findings(dir)...), atRisk...)
-	}
-	if len(problems) > 0 {
-		dir = nil
-	}
-	return c, dir, problems, findings
-}
-
 // Store is the folder of the engine in the data directory.
 func (c Config) Store() string { return filepath.Join(c.DataDir, "store") }
 
 // OrgProviders is what the Directory wants to know of providers.
 func (c Config) OrgProviders() org.Providers {
 	return org.Providers{
-		Microsoft365: org.Provider{Ranges: c.Providers.Microsoft365.Ranges, Exclude: c.Providers.Microsoft365.Exclude},
-		Google:       org.Provider{Ranges: c.Providers.Google.Ranges, Exclude: c.Providers.Google.Exclude},
+		Microsoft365: org.Provider{Ranges: c.Providers.Microsoft365.Ranges, Exclude: c.Providers.Microsoft365.Exclude, ARCDomains: c.Providers.Microsoft365.ARCDomains},
+		Google:       org.Provider{Ranges: c.Providers.Google.Ranges, Exclude: c.Providers.Google.Exclude, ARCDomains: c.Providers.Google.ARCDomains},
 	}
 }
 

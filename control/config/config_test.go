@@ -98,16 +98,16 @@ func TestTheDefaultsAreTheContracts(t *testing.T) {
 
 // verdict tells everything about a configuration and its registry, a line each.
 func verdict(path string) (told string, dir *org.Directory) {
-	_, dir, problems, findings := Reload(path, feedOrFile, 3, time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC))
+	loaded, problems := Reload(path, feedOrFile, func(string) uint64 { return 3 }, time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC))
 	var b strings.Builder
 	for _, p := range problems {
 		p.File = filepath.Base(p.File)
 		fmt.Fprintln(&b, p)
 	}
-	for _, f := range findings {
+	for _, f := range loaded.Findings {
 		fmt.Fprintf(&b, "finding: %s/%s: %s\n", f.Organisation, f.Source, f.Text)
 	}
-	return strings.ReplaceAll(b.String(), filepath.Dir(path)+"/", ""), dir
+	return strings.ReplaceAll(b.String(), filepath.Dir(path)+"/", ""), loaded.Directory
 }
 
 func eachFile(t *testing.T, folder string, check func(t *testing.T, path, told string, dir *org.Directory)) {

@@ -104,19 +104,13 @@ type tlsReportsTable struct {
 }
 
 type inboundTable struct {
-	Bind []string `toml:"bind"`
+	TrustedSealers []string `toml:"trusted_sealers"`
+	Bind           []string `toml:"bind"`
 }
 
 type disownedTable struct {
 	Domain string   `toml:"domain"`
 	Bind   []string `toml:"bind"`
-}
-
-type screeningTable struct {
-	Rspamd  string   `toml:"rspamd"`
-	Clamd   string   `toml:"clamd"`
-	Milters []string `toml:"milters"`
-	OnLoss  string   `toml:"on_loss"`
 }
 
 type listenTable struct {
@@ -148,7 +142,7 @@ func defaults() file {
 		Limits:     limitsTable{RefusedPerClaim: 5000, ReportsPerHour: 100, AuthFailuresPerPeer: 100},
 		DNS:        dnsTable{Timeout: "5s", DNSSEC: DNSSECAuto, DNSSECProbe: "."},
 		Delivery:   deliveryTable{TLS: TLSOpportunistic, IP: string(delivery.AnyFamily), ExpireAfter: "120h", DelayAfter: "4h", Port: 25},
-		Screening:  screeningTable{OnLoss: OnLossDefer},
+		Screening:  screeningTable{OnLoss: OnLossDefer, Timeout: "30s"},
 		Console:    listenTable{Listen: "127.0.0.1:8025"},
 		Operations: listenTable{Listen: "127.0.0.1:8026"},
 		Log:        logTable{Level: "info", Format: FormatJSON},
