@@ -187,3 +187,82 @@ func parseSource(t *testing.T, name string) sourceFile {
 	}
 	return f
 }
+
+// unguarded are rooms and packages whose goroutines need not be told of by
+// mail/background: tools, fakes, and the command line beside `serve`.
+func unguarded(pkg string) bool {
+	return slices.Contains([]string{"test", "tools", "lab", "cmd", "anechoic"}, room(pkg)) || strings.HasSuffix(pkg, "test") || pkg == "anechoic/mail/background"
+}
+
+// A panic ends the process with a trace that shows its text. Only goroutines of
+// mail/background do not.
+func TestGoroutinesAreStartedByTheBackground(t *testing.T) {
+	started, groups := 0, map[string]map[string]bool{} // by package, the names of its WaitGroups
+	var files []sourceFile
+	for _, f := range sources(t) {
+		if f.test || unguarded(f.pkg) {
+			continue
+		}
+		files = append(files, f)
+		if groups[f.pkg] == nil {
+			groups[f.pkg] = map[string]bool{}
+		}
+		f.waitGroups(groups[f.pkg])
+	}
+	for _, f := range files {
+		if _, found := f.imports["errgroup"]; found {
+			t.Errorf("%s imports errgroup: use background.Group", f.path)
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.GoStmt:
+				t.Errorf("%s has a go statement: use mail/background", f.path)
+			case *ast.CallExpr:
+				sel, ok := n.Fun.(*ast.SelectorExpr)
+				if !ok {
+					return true
+				}
+				if pkg, _ := f.selected(sel); pkg == "anechoic/mail/background" {
+					started++
+				} else if sel.Sel.Name == "Go" && groups[f.pkg][lastName(sel.X)] {
+					t.Errorf("%s calls %s.Go of a sync.WaitGroup: use mail/background", f.path, lastName(sel.X))
+				}
+			}
+			return true
+		})
+	}
+	if started < 20 {
+		t.Fatalf("only %d uses of mail/background found: the walk is broken", started)
+	}
+}
+
+// waitGroups notes the names of variables and fields that are a sync.WaitGroup.
+func (f sourceFile) waitGroups(names map[string]bool) {
+	note := func(of ast.Expr, idents []*ast.Ident) {
+		if pkg, name := f.selected(of); pkg == "sync" && name == "WaitGroup" {
+			for _, id := range idents {
+				names[id.Name] = true
+			}
+		}
+	}
+	ast.Inspect(f.ast, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.ValueSpec:
+			note(n.Type, n.Names)
+		case *ast.Field:
+			note(n.Type, n.Names)
+		}
+		return true
+	})
+}
+
+// lastName is the last identifier of a.b.c.
+func lastName(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.Ident:
+		return e.Name
+	case *ast.SelectorExpr:
+		return e.Sel.Name
+	}
+	return ""
+}

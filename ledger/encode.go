@@ -92,6 +92,7 @@ func appendPublic(b []byte, f *Fact) []byte {
 	o.text("class", f.Class)
 	o.texts("proofs", f.Proofs)
 	o.text("origin", f.Origin)
+	o.text("results", f.Results)
 	o.text("tenant", f.Tenant)
 	o.text("originator", f.Originator)
 	o.text("connecting_ip", f.ConnectingIP)

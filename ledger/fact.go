@@ -45,6 +45,9 @@ const (
 	ComplaintReceived  Event = "complaint_received"  // a recipient's provider complained about a message of ours
 	SuppressionChanged Event = "suppression_changed" // an address was put on an organisation's suppression list, or taken off
 	KeyChanged         Event = "key_changed"         // a signing key was added, rotated or revoked
+	WouldRefuse        Event = "would_refuse"        // a message was held that would have been refused, but that its organisation is learning
+	Exported           Event = "exported"            // an operator took a copy of a detained message
+	ApprovalChanged    Event = "approval_changed"    // a release that needs a second person was asked for, approved, refused, or expired
 )
 
 // Disposition is what became of the message, in the words users see.
@@ -90,9 +93,10 @@ type Fact struct {
 	Disposition  Disposition `json:"disposition,omitempty"`
 	Identity     Identity    `json:"identity,omitempty"`
 	Reason       mail.Reason `json:"reason,omitempty"`
-	Class        string      `json:"class,omitempty"`  // what stood in the way: the classes of docs/bounces.md
-	Proofs       []string    `json:"proofs,omitempty"` // what proved the organisation: tenant, originator, secret-header, dkim, credential
-	Origin       string      `json:"origin,omitempty"` // hosted | hybrid | forwarded
+	Class        string      `json:"class,omitempty"`   // what stood in the way: the classes of docs/bounces.md
+	Proofs       []string    `json:"proofs,omitempty"`  // what proved the organisation: tenant, originator, secret-header, dkim, credential
+	Origin       string      `json:"origin,omitempty"`  // hosted | hybrid | forwarded
+	Results      string      `json:"results,omitempty"` // of inbound mail: "spf=pass dkim=pass dmarc=pass arc=none echo=none"
 	Tenant       string      `json:"tenant,omitempty"`
 	Originator   string      `json:"originator,omitempty"`
 	ConnectingIP string      `json:"connecting_ip,omitempty"`

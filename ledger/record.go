@@ -57,6 +57,7 @@ type public struct {
 	Class        string      `json:"class"`
 	Proofs       []string    `json:"proofs"`
 	Origin       string      `json:"origin"`
+	Results      string      `json:"results"`
 	Tenant       string      `json:"tenant"`
 	Originator   string      `json:"originator"`
 	ConnectingIP string      `json:"connecting_ip"`
@@ -82,7 +83,7 @@ func join(offset uint64, p *public, q *personal) Fact {
 		Offset: offset, Time: p.Time, ID: p.ID, Event: p.Event, Org: p.Org, ClaimedOrg: p.ClaimedOrg, Source: p.Source,
 		Direction: p.Direction, Peer: p.Peer, Helo: p.Helo, MailFrom: q.MailFrom, From: q.From, Rcpt: q.Rcpt,
 		Size: p.Size, Disposition: p.Disposition, Identity: p.Identity, Reason: p.Reason, Class: p.Class, Proofs: p.Proofs,
-		Origin: p.Origin, Tenant: p.Tenant, Originator: p.Originator, ConnectingIP: p.ConnectingIP,
+		Origin: p.Origin, Results: p.Results, Tenant: p.Tenant, Originator: p.Originator, ConnectingIP: p.ConnectingIP,
 		Generation: p.Generation, Site: p.Site, Reply: q.Reply, Attempt: p.Attempt, Egress: p.Egress, TLS: p.TLS, Detail: q.Detail, Count: p.Count,
 	}
 }

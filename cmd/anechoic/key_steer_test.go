@@ -52,7 +52,7 @@ func newKeyRelay(t *testing.T) *keyRelay {
 	keys, err := signing.OpenKeys(folder)
 	check(t, err)
 	check(t, keys.Follow(lives))
-	set, problems := keys.Prepare(t.Context(), dir)
+	set, problems := keys.Prepare(t.Context(), dir, nil)
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}

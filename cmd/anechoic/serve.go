@@ -16,6 +16,7 @@ import (
 	"anechoic/app"
 	"anechoic/control/api"
 	"anechoic/control/config"
+	"anechoic/mail/background"
 )
 
 // drainTime is how long a stop waits for open transactions and attempts.
@@ -56,6 +57,7 @@ func (sh *shell) serve(ctx context.Context) error {
 	}
 	cfg, _ := config.Load(file) // its problems are told by New, with the registry's
 	log := newLog(sh.errs, cfg.Log)
+	defer background.EndOnPanic(log, "serve")
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	reload := make(chan os.Signal, 1)

@@ -110,7 +110,7 @@ func newRelay(t testing.TB, text string) *relay {
 		},
 		Reload:   func(context.Context) error { return r.reload },
 		Standing: func(context.Context, *org.Domain) (string, string) { return org.Unverified.String(), "" },
-		Release: func(ctx context.Context, id mail.ID, dryRun bool) (*mail.Refusal, error) {
+		Release: func(ctx context.Context, id mail.ID, by string, dryRun bool) (*mail.Refusal, error) {
 			if _, _, err := queue.LoadDetained(ctx, id); err != nil {
 				return nil, err
 			}

@@ -50,6 +50,7 @@ func (s *Server) steerKeys(ctx context.Context, r *http.Request) (any, error) {
 	order := signing.Order{
 		Verb: signing.Verb(r.PathValue("verb")), Organisation: d.Organisation, Domain: d.Name, Selector: told.Selector,
 		Algorithm: org.Algorithm(told.Algorithm), RetireAfter: time.Duration(told.RetireAfterSeconds) * time.Second, DryRun: told.DryRun,
+		By: asker(r, ""),
 	}
 	dir, _ := s.Directory()
 	done, err := s.Locksmith.Do(ctx, dir, order, time.Now())
@@ -57,14 +58,14 @@ func (s *Server) steerKeys(ctx context.Context, r *http.Request) (any, error) {
 		return nil, keyProblem(err)
 	}
 	if !done.DryRun {
-		s.logKeys(ctx, done)
+		s.logKeys(ctx, done, order.By)
 	}
 	return changeOf(done), nil
 }
 
-func (s *Server) logKeys(ctx context.Context, done signing.Change) {
+func (s *Server) logKeys(ctx context.Context, done signing.Change, by string) {
 	for _, k := range append(done.Made, done.Revoked...) {
-		s.Log.InfoContext(ctx, "key changed", "verb", done.Verb, "org", k.Organisation, "record", k.RecordName, "algorithm", k.Algorithm, "stage", k.Stage)
+		s.Log.InfoContext(ctx, "key changed", "verb", done.Verb, "org", k.Organisation, "record", k.RecordName, "algorithm", k.Algorithm, "stage", k.Stage, "by", by)
 	}
 }
 

@@ -39,7 +39,7 @@ func (r *relay) withKeys(t testing.TB) (*dns.Zone, *bytes.Buffer) {
 		t.Fatal(err)
 	}
 	dir, _ := r.Directory()
-	set, problems := keys.Prepare(t.Context(), dir)
+	set, problems := keys.Prepare(t.Context(), dir, nil)
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}

@@ -76,7 +76,8 @@ type guarded struct {
 	permitted func(peer, self int) bool
 }
 
-// Accept waits for a connection of a permitted peer.
+// Accept waits for a connection of a permitted peer, and says whose it is in its
+// remote address.
 func (g *guarded) Accept() (net.Conn, error) {
 	for {
 		conn, err := g.AcceptUnix()
@@ -85,7 +86,7 @@ func (g *guarded) Accept() (net.Conn, error) {
 		}
 		uid, err := peerUser(conn)
 		if err == nil && g.permitted(uid, os.Geteuid()) {
-			return conn, nil
+			return peerConn{conn, peerAddr{uid}}, nil
 		}
 		g.log.Warn("control socket: a connection of another user was closed", "uid", uid, "error", err)
 		_ = conn.Close() // nothing was said on it

@@ -4,8 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"sync"
 	"time"
+
+	"anechoic/mail/background"
 )
 
 // readyTimeout bounds all checks of one /readyz together.
@@ -55,7 +56,7 @@ func (o Operations) Ready(ctx context.Context) Readiness {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	errs := make([]error, len(o.Checks))
-	var asked sync.WaitGroup
+	var asked background.Group
 	for i, check := range o.Checks {
 		asked.Go(func() { errs[i] = check.Ask(ctx) })
 	}

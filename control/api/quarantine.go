@@ -140,7 +140,7 @@ func (s *Server) judge(ctx context.Context, r *http.Request) (any, error) {
 		}
 		told.add(judged)
 	}
-	s.Log.Info("detained mail judged", "verb", verb, "dry_run", chosen.DryRun, "done", told.Done, "stay", told.Stay)
+	s.Log.Info("detained mail judged", "verb", verb, "by", asker(r, ""), "dry_run", chosen.DryRun, "done", told.Done, "stay", told.Stay)
 	return told, nil
 }
 
@@ -155,7 +155,7 @@ func (j *Judgement) add(one Judged) {
 
 // release judges one message again.
 func (s *Server) release(ctx context.Context, id mail.ID, dryRun bool) (Judged, error) {
-	refusal, err := s.Release(ctx, id, dryRun)
+	refusal, err := s.Release(ctx, id, anOperator, dryRun)
 	switch {
 	case err != nil:
 		return Judged{}, detentionProblem(id, err)
@@ -168,7 +168,7 @@ func (s *Server) release(ctx context.Context, id mail.ID, dryRun bool) (Judged, 
 // drop gives one message up.
 func (s *Server) drop(ctx context.Context, id mail.ID, dryRun bool) (Judged, error) {
 	if !dryRun {
-		if err := s.Queue.DropDetained(ctx, id, time.Now()); err != nil {
+		if err := s.Queue.DropDetained(ctx, id, anOperator, time.Now()); err != nil {
 			return Judged{}, detentionProblem(id, err)
 		}
 	}
@@ -192,7 +192,7 @@ func (s *Server) chooseDetained(ctx context.Context, chosen DetainedSelection) (
 	if err != nil {
 		return nil, err
 	}
-	filtered := filter != custody.DetainedFilter{}
+	filtered := chosen.Org != "" || chosen.Reason != ""
 	switch {
 	case len(chosen.IDs) > 0 && (chosen.All || filtered), chosen.All && filtered:
 		return nil, badRequest("ids, a filter and all do not go together", "name one of them")

@@ -43,7 +43,7 @@ type Selection struct {
 	DryRun bool          `json:"dry_run,omitempty"` // count only, and show the first
 
 	Via string `json:"via,omitempty"` // of reroute: "host:port", or "dns" for where the domain leads
-	By  string `json:"by,omitempty"`  // who asks, for the ledger
+	By  string `json:"by,omitempty"`  // for whom, as the one who asks says; the ledger has it beside who the socket says that is
 	Why string `json:"why,omitempty"` // of reroute and bounce, for the ledger; senders are told why of a bounce
 }
 
@@ -54,9 +54,6 @@ func (c *Selection) filtered() bool {
 
 // ViaDNS is the Via that takes a reroute back.
 const ViaDNS = "dns"
-
-// anOperator is who asks where that is not said.
-const anOperator = "an operator"
 
 // MaxSample is how many messages a dry run shows.
 const MaxSample = 20
@@ -121,6 +118,7 @@ func (s *Server) steerQueue(ctx context.Context, r *http.Request, progress func(
 	if err := readJSON(r, &chosen); err != nil {
 		return done, err
 	}
+	chosen.By = asker(r, chosen.By)
 	apply, err := s.verb(verb, chosen)
 	if err != nil {
 		return done, err
@@ -133,6 +131,7 @@ func (s *Server) steerQueue(ctx context.Context, r *http.Request, progress func(
 		return s.rehearse(ctx, verb, filters)
 	}
 	for _, f := range filters {
+		f.By = chosen.By
 		before := done
 		f.Progress = func(reached custody.Steered) {
 			if progress != nil {
@@ -189,9 +188,6 @@ func (s *Server) verb(verb Verb, chosen Selection) (applied, error) {
 // courseOf reads what reroute and bounce need.
 func courseOf(verb Verb, chosen Selection) (c custody.Course, err error) {
 	c = custody.Course{By: chosen.By, Why: chosen.Why}
-	if c.By == "" {
-		c.By = anOperator
-	}
 	switch {
 	case verb != Reroute && chosen.Via != "":
 		return c, badRequest("via is for reroute alone", "leave it out")

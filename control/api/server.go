@@ -8,12 +8,12 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"time"
 
 	"anechoic/control/metrics"
 	"anechoic/ledger"
 	"anechoic/mail"
+	"anechoic/mail/background"
 	"anechoic/org"
 	"anechoic/relay/custody"
 	"anechoic/relay/delivery"
@@ -57,7 +57,7 @@ type Server struct {
 	Standing func(context.Context, *org.Domain) (standing, detail string)
 	// Release judges a detained message again, and keeps it as proven where that
 	// is what it is now; the refusal says why it stays. With dryRun it only judges.
-	Release       func(ctx context.Context, id mail.ID, dryRun bool) (*mail.Refusal, error)
+	Release       func(ctx context.Context, id mail.ID, by string, dryRun bool) (*mail.Refusal, error)
 	Seen          *seen.Table
 	Suppression   *suppression.List
 	Organisations Organisations
@@ -99,9 +99,25 @@ func (s *Server) Handler() http.Handler {
 // control socket and the operations listener.
 func NewHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: readTimeout, WriteTimeout: answerTimeout + readTimeout,
+		Handler: contained(h, log), ReadHeaderTimeout: readTimeout, WriteTimeout: answerTimeout + readTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
+}
+
+// contained tells of a panic of a handler in net/http's place, which would log all
+// of its text.
+func contained(next http.Handler, log *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if fault := recover(); fault == http.ErrAbortHandler {
+				panic(fault)
+			} else if fault != nil {
+				background.Tell(log, "http: "+r.URL.Path, "the request has no answer", fault)
+				http.Error(w, "a fault in this server, its log has the cause", http.StatusInternalServerError)
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
 }
 
 // guard reads the body within its limits, and turns a panic of a handler into a
@@ -110,7 +126,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			if fault := recover(); fault != nil && fault != http.ErrAbortHandler {
-				s.Log.Error("a request to the control socket ended in a fault", "path", r.URL.Path, "fault", mail.PanicText(fault), "stack", string(debug.Stack()))
+				background.Tell(s.Log, "control socket: "+r.URL.Path, "the request has no answer", fault)
 				write(w, problem(http.StatusInternalServerError, CodeInternal, "a fault in this server", "the server's log has the cause").because(mail.ReasonInternal))
 			}
 		}()
@@ -185,7 +201,8 @@ func readJSON(r *http.Request, into any) error {
 }
 
 // reload is POST /api/v1/reload.
-func (s *Server) reload(ctx context.Context, _ *http.Request) (any, error) {
+func (s *Server) reload(ctx context.Context, r *http.Request) (any, error) {
+	s.Log.Info("a reload is asked for", "by", asker(r, ""))
 	if err := s.Reload(ctx); err != nil {
 		return nil, err
 	}

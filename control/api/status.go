@@ -6,11 +6,10 @@ import (
 	"net/http"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"anechoic/control/metrics"
 	"anechoic/ledger"
 	"anechoic/mail"
+	"anechoic/mail/background"
 	"anechoic/org"
 	"anechoic/relay/custody"
 	"anechoic/relay/signing"
@@ -174,7 +173,7 @@ func (s *Server) status(ctx context.Context, r *http.Request) (any, error) {
 	status := Status{
 		Node: node, UptimeSeconds: int64(now.Sub(node.Started).Seconds()), Generation: dir.Generation(),
 		Findings: Findings(findings), Queue: depthOf(s.Queue.Depth(), now), Ledger: extent,
-		Suspensions: s.keptBackBy(), Sites: s.siteCounts(now),
+		Suspensions: s.keptBackBy(s.Queue.Suspensions()...), Sites: s.siteCounts(now),
 	}
 	status.Organisations, status.OrganisationsTotal, status.Answer = s.organisations(ctx, dir, findings, only, now)
 	return status, nil
@@ -182,8 +181,7 @@ func (s *Server) status(ctx context.Context, r *http.Request) (any, error) {
 
 // organisations describes a page of organisations, and answers for all of them.
 func (s *Server) organisations(ctx context.Context, dir *org.Directory, findings []org.Finding, only org.ID, now time.Time) (list []Organisation, total int, answer string) {
-	var work errgroup.Group
-	work.SetLimit(statusLookups)
+	work := background.Limit(statusLookups)
 	list, because := []Organisation{}, ""
 	for o := range dir.Organisations() {
 		total++
@@ -194,35 +192,33 @@ func (s *Server) organisations(ctx context.Context, dir *org.Directory, findings
 		if only != "" && o.ID != only || len(list) == MaxPage {
 			continue
 		}
-		list = append(list, s.organisation(ctx, &work, o, why, now))
+		list = append(list, s.organisation(ctx, work, o, why, now))
 	}
-	_ = work.Wait() // the functions return no error
+	work.Wait()
 	return list, total, Answer(because)
 }
 
 // organisation describes one; its look-ups go on in work.
-func (s *Server) organisation(ctx context.Context, work *errgroup.Group, o *org.Organisation, why string, now time.Time) Organisation {
+func (s *Server) organisation(ctx context.Context, work *background.Group, o *org.Organisation, why string, now time.Time) Organisation {
 	told := Organisation{ID: string(o.ID), Name: o.Name, Answer: Answer(why), Sources: []Source{}, Domains: make([]Domain, len(o.Domains))}
 	for _, source := range o.Sources {
 		told.Sources = append(told.Sources, Source{ID: source.ID, Kind: string(source.Kind), Role: string(source.Role)})
 	}
 	for i, d := range o.Domains {
 		told.Domains[i] = Domain{Name: d.Name.String(), Keys: []Key{}}
-		work.Go(func() error {
+		work.Go(func() {
 			standing, detail := s.Standing(ctx, d)
 			if detail == "" && standing != org.Verified.String() {
 				detail = wantedRecord(d)
 			}
 			told.Domains[i].Standing, told.Domains[i].Detail = standing, detail
-			return nil
 		})
-		work.Go(func() error {
+		work.Go(func() {
 			for _, info := range s.Keys.ListDomain(ctx, d, now) {
 				if info.Stage != signing.StageRevoked {
 					told.Domains[i].Keys = append(told.Domains[i].Keys, Key{Selector: info.Selector, Algorithm: info.Algorithm, Published: info.Published, Detail: info.Detail})
 				}
 			}
-			return nil
 		})
 	}
 	return told

@@ -104,6 +104,7 @@ func (s *Server) steerSuppression(ctx context.Context, r *http.Request) (any, er
 	if err != nil {
 		return nil, err
 	}
+	by := asker(r, "")
 	done := SuppressionChange{Organisation: string(id), Address: address.String(), Verb: Verb(r.PathValue("verb"))}
 	switch done.Verb {
 	case AddSuppression:
@@ -111,10 +112,10 @@ func (s *Server) steerSuppression(ctx context.Context, r *http.Request) (any, er
 			return nil, problem(http.StatusConflict, CodeConflict, fmt.Sprintf("organisation %s has no suppression list", id), "write suppression = {} under the organisation in the registry, and apply")
 		}
 		done.Marks = 1
-		err = s.addSuppression(ctx, id, rule, done.Address, wish)
+		err = s.addSuppression(ctx, id, rule, done.Address, by, wish)
 	case RemoveSuppression:
 		done.Marks, err = s.Suppression.Remove(ctx, id, done.Address, func(int) custody.Batch {
-			return custody.Batch{Facts: []ledger.Fact{suppressionFact(id, done.Address, "taken off by a person")}}
+			return custody.Batch{Facts: []ledger.Fact{suppressionFact(id, done.Address, "taken off by "+by)}}
 		})
 	default:
 		return nil, notFound(fmt.Sprintf("%q is nothing that can be done to a suppression list", done.Verb), "add or remove")
@@ -122,7 +123,7 @@ func (s *Server) steerSuppression(ctx context.Context, r *http.Request) (any, er
 	return done, err
 }
 
-func (s *Server) addSuppression(ctx context.Context, id org.ID, rule org.Suppression, address string, wish SuppressionWish) error {
+func (s *Server) addSuppression(ctx context.Context, id org.ID, rule org.Suppression, address, by string, wish SuppressionWish) error {
 	now := time.Now().UTC()
 	until := wish.Until
 	if until.IsZero() {
@@ -138,7 +139,7 @@ func (s *Server) addSuppression(ctx context.Context, id org.ID, rule org.Suppres
 	if err != nil {
 		return err
 	}
-	fact := suppressionFact(id, address, "put there by a person until "+until.UTC().Format(time.DateOnly))
+	fact := suppressionFact(id, address, "put there by "+by+" until "+until.UTC().Format(time.DateOnly))
 	return s.Suppression.Put(ctx, &custody.Batch{Put: []custody.Record{record}, Facts: []ledger.Fact{fact}})
 }
 

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
-	"anechoic/mail"
 	"anechoic/relay/custody"
 )
 
@@ -43,32 +41,45 @@ func (s *Server) suspensions(_ context.Context, r *http.Request) (any, error) {
 	if _, err := parameters(r); err != nil {
 		return nil, err
 	}
-	return SuspensionList{Suspensions: s.keptBackBy()}, nil
+	return SuspensionList{Suspensions: s.keptBackBy(s.Queue.Suspensions()...)}, nil
 }
 
 // keptBackBy counts what each suspension keeps back.
-func (s *Server) keptBackBy() []Suspended {
-	list := []Suspended{}
-	for _, one := range s.Queue.Suspensions() {
-		list = append(list, Suspended{one, s.keptBack(one)})
+func (s *Server) keptBackBy(suspensions ...custody.Suspension) []Suspended {
+	list := make([]Suspended, len(suspensions))
+	sites := map[string]int{}
+	for i, one := range suspensions {
+		list[i] = Suspended{one, s.Queue.QueuedUnder(one)}
+		if one.Scope == custody.ScopeSite {
+			sites[one.Name] = 0
+		}
+	}
+	if s.countSites(sites); len(sites) == 0 {
+		return list
+	}
+	for i := range list {
+		if list[i].Scope == custody.ScopeSite {
+			list[i].Recipients = sites[list[i].Name]
+		}
 	}
 	return list
 }
 
-// keptBack counts the recipients that a suspension is about.
-func (s *Server) keptBack(one custody.Suspension) int {
-	var f custody.Filter
-	switch one.Scope {
-	case custody.ScopeOrganisation:
-		f.Org = one.Name
-	case custody.ScopeSource:
-		f.Org, f.Source, _ = strings.Cut(one.Name, "/")
-	case custody.ScopeDomain:
-		f.Domain, _ = mail.ParseDomain(one.Name) // it is one: see Checked
-	case custody.ScopeSite:
-		f.Leads = s.leadsTo(one.Name)
+// countSites counts what is queued for each of some sites, as far as is known where it
+// leads: the queue knows domains alone.
+func (s *Server) countSites(queued map[string]int) {
+	if len(queued) == 0 {
+		return
 	}
-	return s.Queue.Queued(f)
+	for share := range s.Queue.Shares {
+		if share.Queued == 0 {
+			continue
+		}
+		site := s.siteOf(share.Domain, share.Via)
+		if n, wanted := queued[site]; wanted {
+			queued[site] = n + share.Queued
+		}
+	}
 }
 
 // steerSuspensions is POST /api/v1/suspensions/{verb}.
@@ -77,10 +88,7 @@ func (s *Server) steerSuspensions(ctx context.Context, r *http.Request) (any, er
 	if err := readJSON(r, &wish); err != nil {
 		return nil, err
 	}
-	one := custody.Suspension{Scope: wish.Scope, Name: wish.Name, Reason: wish.Reason, By: wish.By, At: time.Now().UTC()}
-	if one.By == "" {
-		one.By = anOperator
-	}
+	one := custody.Suspension{Scope: wish.Scope, Name: wish.Name, Reason: wish.Reason, By: asker(r, wish.By), At: time.Now().UTC()}
 	one, err := one.Checked()
 	if err != nil {
 		return nil, badSuspension(err)
@@ -93,7 +101,7 @@ func (s *Server) steerSuspensions(ctx context.Context, r *http.Request) (any, er
 	default:
 		return nil, notFound(fmt.Sprintf("%q is nothing that can be done to suspensions", r.PathValue("verb")), "suspend or resume")
 	}
-	told := Suspended{one, s.keptBack(one)}
+	told := s.keptBackBy(one)[0]
 	if wish.DryRun {
 		return told, nil
 	}

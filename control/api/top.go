@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"anechoic/control/metrics"
-	"anechoic/relay/custody"
 	"anechoic/relay/delivery"
 )
 
@@ -27,6 +26,10 @@ type Top struct {
 
 // MaxTop is how many sites and organisations Top has.
 const MaxTop = 100
+
+// topOfWaits is how many of those with most in custody are looked at: more than are
+// shown, because what is under way and what flowed count too.
+const topOfWaits = 100 * MaxTop
 
 // Flow is what became of mail since the start.
 type Flow struct {
@@ -79,10 +82,15 @@ func (s *Server) top(_ context.Context, r *http.Request) (any, error) {
 		return nil, err
 	}
 	now := time.Now().UTC()
-	traffic, shares := s.Traffic.Traffic(), s.Queue.Shares()
+	traffic := s.Traffic.Traffic()
+	var sites, organisations metrics.Waits
+	for share := range s.Queue.Shares {
+		sites.Add(SiteOf(s.Delivery, share.Domain, share.Via), share)
+		organisations.Add(share.Organisation, share)
+	}
 	return Top{
 		At: now, Started: s.Node().Started, Queue: depthOf(s.Queue.Depth(), now), All: flowOf(traffic.All), Refused: traffic.Refused,
-		Suspensions: len(s.Queue.Suspensions()), Sites: s.topSites(traffic.Sites, shares, now), Organisations: topOrgs(traffic.Organisations, shares),
+		Suspensions: len(s.Queue.Suspensions()), Sites: s.topSites(traffic.Sites, &sites, now), Organisations: topOrgs(traffic.Organisations, &organisations),
 	}, nil
 }
 
@@ -91,7 +99,7 @@ func flowOf(t metrics.Tally) Flow {
 }
 
 // topSites brings together what the queue, delivery and the counters know of sites.
-func (s *Server) topSites(traffic []metrics.Ranked, shares []custody.Share, now time.Time) []TopSite {
+func (s *Server) topSites(traffic []metrics.Ranked, waits *metrics.Waits, now time.Time) []TopSite {
 	list := []TopSite{}
 	at := map[string]int{}
 	of := func(name string) *TopSite {
@@ -103,7 +111,8 @@ func (s *Server) topSites(traffic []metrics.Ranked, shares []custody.Share, now 
 		}
 		return &list[i]
 	}
-	for _, w := range metrics.Wait(shares, func(share custody.Share) string { return SiteOf(s.Delivery, share.Domain, share.Via) }) {
+	waiting, _ := waits.List(topOfWaits)
+	for _, w := range waiting {
 		t := of(w.Name)
 		t.Queued, t.OldestDue = w.Queued, timeOrNil(w.Oldest)
 	}
@@ -141,10 +150,11 @@ func stateOf(s delivery.SiteStatus, now time.Time) SiteState {
 	return SiteFlowing
 }
 
-func topOrgs(traffic []metrics.Ranked, shares []custody.Share) []TopOrg {
+func topOrgs(traffic []metrics.Ranked, waits *metrics.Waits) []TopOrg {
 	list := []TopOrg{}
 	at := map[string]int{}
-	for _, w := range metrics.Wait(shares, metrics.OrganisationOf) {
+	waiting, _ := waits.List(topOfWaits)
+	for _, w := range waiting {
 		at[w.Name] = len(list)
 		list = append(list, TopOrg{ID: w.Name, Queued: w.Queued, Suspended: w.Suspended, OldestDue: timeOrNil(w.Oldest)})
 	}

@@ -55,6 +55,7 @@ type dialogue struct {
 	name        string
 	attempt     Attempt
 	policy      TLSPolicy
+	probe       bool          // recipients are asked about only
 	times       int           // the message is sent that often
 	pause       time.Duration // between
 	connections []*connection
@@ -119,6 +120,8 @@ func parseDialogue(t testing.TB, name string, text string) *dialogue {
 			d.policy = TLSPolicy(value)
 		case key == "hosts":
 			hosts = strings.Split(value, ", ")
+		case key == "probe":
+			d.probe = true
 		case key == "lmtp":
 			d.attempt.Route.Own = &OwnServer{LMTP: true}
 		case key == "times":
@@ -237,7 +240,7 @@ func (d *dialogue) run(t testing.TB, change func(*SMTP)) []string {
 		if n > 0 {
 			time.Sleep(d.pause)
 		}
-		for _, r := range transport.Deliver(t.Context(), d.attempt) {
+		for _, r := range d.send(t.Context(), transport) {
 			line := fmt.Sprintf("%s %s %s", r.Status, r.Enhanced, r.Reply)
 			if r.TLS != "" {
 				line += " (" + r.TLS + ")"
@@ -249,6 +252,13 @@ func (d *dialogue) run(t testing.TB, change func(*SMTP)) []string {
 		t.Errorf("%d connections were made, the script has %d", used, len(d.connections))
 	}
 	return got
+}
+
+func (d *dialogue) send(ctx context.Context, transport *SMTP) []Result {
+	if d.probe {
+		return transport.Probe(ctx, d.attempt.Route, "", d.attempt.Envelope.From, d.attempt.Envelope.Recipients...)
+	}
+	return transport.Deliver(ctx, d.attempt)
 }
 
 // bufferedConn is the server's end of a pipe with the buffer that a socket has:

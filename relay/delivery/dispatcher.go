@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"anechoic/mail"
+	"anechoic/mail/background"
 	"anechoic/relay/custody"
 	"anechoic/standard/dsn"
 )
@@ -153,7 +154,7 @@ func (d *Dispatcher) Start() {
 	leasing, stopLeasing := context.WithCancel(context.Background())
 	attempting, stopAttempts := context.WithCancel(context.Background())
 	d.stopLeasing, d.stopAttempts = stopLeasing, stopAttempts
-	d.running.Go(func() { d.run(leasing, attempting) })
+	background.Vital(&d.running, d.Log, "delivery: leases", func() { d.run(leasing, attempting) })
 }
 
 // Stop takes no more leases, gives those back that wait, and waits for the
@@ -227,7 +228,7 @@ func (d *Dispatcher) lease(leasing, attempting context.Context) (leased bool, er
 	}
 	d.board.admit(leases)
 	for g, leases := range byGoal {
-		d.running.Go(func() { d.route(leasing, attempting, g.goal, g.kind, leases) })
+		background.Vital(&d.running, d.Log, "delivery: a route", func() { d.route(leasing, attempting, g.goal, g.kind, leases) })
 	}
 	return len(leases) > 0, err
 }
@@ -265,7 +266,7 @@ func (d *Dispatcher) route(leasing, attempting context.Context, g goal, kind cus
 // pump begins what may begin, and gives back what may not.
 func (d *Dispatcher) pump(ctx context.Context) {
 	for _, t := range d.next(ctx) {
-		d.running.Go(func() { d.work(ctx, t) })
+		background.Vital(&d.running, d.Log, "delivery: a worker", func() { d.work(ctx, t) })
 	}
 }
 
@@ -354,7 +355,7 @@ func (d *Dispatcher) work(ctx context.Context, t task) {
 			return
 		}
 		for _, other := range more[1:] {
-			d.running.Go(func() { d.work(ctx, other) })
+			background.Vital(&d.running, d.Log, "delivery: a worker", func() { d.work(ctx, other) })
 		}
 		t = more[0]
 	}

@@ -17,6 +17,7 @@ type journey struct {
 	results    []Result
 	limits     SiteLimits
 	plan       *TLSPlan
+	probing    bool // recipients are asked about, and nothing is sent
 	eightBit   bool // the content has octets outside ASCII
 	utf8Header bool // its header has, and came with SMTPUTF8
 

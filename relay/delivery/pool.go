@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"anechoic/mail/background"
 )
 
 // How long and how often a connection is used again.
@@ -149,7 +151,7 @@ func (p *pool) put(key poolKey, c *client, now time.Time, limit time.Duration) {
 	}
 	if !p.sweeping {
 		p.sweeping = true
-		p.running.Go(func() { p.sweep(limit) })
+		background.Loop(&p.running, nil, "delivery: end idle connections", p.stop, func() { p.sweep(limit) })
 	}
 }
 
@@ -193,7 +195,7 @@ func (p *pool) expired(before time.Time) (old []*client, more bool) {
 // nobody up.
 func (p *pool) retire(old []*client) {
 	for _, c := range old {
-		p.running.Go(c.quit)
+		background.Go(&p.running, nil, "delivery: end a connection", c.quit)
 	}
 }
 

@@ -4,11 +4,15 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
+
+	"anechoic/mail"
 )
 
 // Bounds of one attempt.
@@ -71,7 +75,25 @@ func (t *SMTP) Close() { t.pool.close() }
 func (t *SMTP) Deliver(ctx context.Context, a Attempt) []Result {
 	ctx, cancel := context.WithTimeout(ctx, maxAttempt)
 	defer cancel()
-	d := journey{SMTP: t, Attempt: &a, results: make([]Result, len(a.Envelope.Recipients))}
+	return t.travel(ctx, &journey{SMTP: t, Attempt: &a, results: make([]Result, len(a.Envelope.Recipients))})
+}
+
+// Probe asks whether a message from an address would be taken for recipients, and
+// sends none: Delivered says that the recipient was accepted.
+func (t *SMTP) Probe(ctx context.Context, route Route, egress string, from mail.Address, to ...mail.Recipient) []Result {
+	a := Attempt{Route: route, Egress: egress, Envelope: mail.Envelope{From: from, Recipients: to}, Content: noContent{}}
+	return t.travel(ctx, &journey{SMTP: t, Attempt: &a, results: make([]Result, len(to)), probing: true})
+}
+
+// noContent is the content of a message that is not sent.
+type noContent struct{}
+
+func (noContent) Header() []byte        { return nil }
+func (noContent) Body() io.Reader       { return strings.NewReader("") }
+func (noContent) Whole() ([]byte, bool) { return nil, true }
+
+func (t *SMTP) travel(ctx context.Context, d *journey) []Result {
+	a := d.Attempt
 	eightBit, err := contentHasEightBit(a.Content)
 	if err != nil {
 		fill(d.results, deferred("4.3.0", "the stored message could not be read: %v", err))
@@ -79,8 +101,8 @@ func (t *SMTP) Deliver(ctx context.Context, a Attempt) []Result {
 	}
 	d.eightBit = eightBit
 	d.utf8Header = a.Envelope.UTF8 && hasEightBit(a.Content.Header())
-	d.limits = t.limitsOf(&a)
-	plan, end := t.rules().Plan(ctx, &a)
+	d.limits = t.limitsOf(a)
+	plan, end := t.rules().Plan(ctx, a)
 	if end != nil {
 		fill(d.results, *end)
 		return d.results

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"anechoic/mail"
+	"anechoic/mail/background"
 	"anechoic/relay/custody"
 	"anechoic/standard/mtasts"
 )
@@ -138,16 +139,16 @@ func (c *STSCache) look(domain mail.Domain, now time.Time) (mtasts.Entry, chan s
 func (c *STSCache) start(k *knownPolicy, fly func(context.Context)) {
 	landed := make(chan struct{})
 	k.flight = landed
-	c.running.Go(func() {
+	background.Go(&c.running, c.Log, "delivery: fetch an MTA-STS policy", func() {
 		ctx, cancel := context.WithTimeout(context.Background(), flightTime)
 		defer cancel()
-		go func() { // ends with ctx, that is with this flight
+		background.Go(nil, c.Log, "delivery: watch a fetch", func() { // ends with ctx, that is with this flight
 			select {
 			case <-c.closing:
 				cancel()
 			case <-ctx.Done():
 			}
-		}()
+		})
 		defer func() {
 			c.mu.Lock()
 			k.flight = nil

@@ -35,6 +35,9 @@ type transaction struct {
 func (t *transaction) run() *fault {
 	t.utf8 = t.needsUTF8()
 	t.messages++
+	if t.probing {
+		return t.ask()
+	}
 	offer := t.offerStepwise
 	if t.ext.pipelining {
 		offer = t.offerPipelined
@@ -54,6 +57,35 @@ func (t *transaction) run() *fault {
 		return t.sendNothing()
 	}
 	return t.sendContent()
+}
+
+// ask says MAIL and each RCPT, and takes them back.
+func (t *transaction) ask() *fault {
+	t.queueMail()
+	if f := t.flush("MAIL", t.timeouts.Mail); f != nil {
+		return f
+	}
+	ok, f := t.readMail()
+	if f != nil {
+		return f
+	}
+	for _, i := range t.recipients {
+		if !ok { // it may refuse us, or everybody: that says nothing of a recipient
+			t.results[i].Status = Deferred
+			continue
+		}
+		t.queueRcpt(i)
+		if f := t.flush("RCPT", t.timeouts.Rcpt); f != nil {
+			return f
+		}
+		if f := t.readRcpt(i); f != nil {
+			return f
+		}
+		if t.results[i].Status == Undecided {
+			t.results[i] = t.blame(Result{Status: Delivered, Enhanced: "2.1.5", Reply: "the recipient is accepted"})
+		}
+	}
+	return t.reset()
 }
 
 // needsUTF8 says that the header or an address is outside ASCII.

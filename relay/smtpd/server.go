@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"anechoic/mail"
+	"anechoic/mail/background"
 )
 
 // Mode says how a port speaks.
@@ -182,7 +183,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener, mode Mode) er
 	var sessions sync.WaitGroup
 	err := s.accept(ctx, listener, func(raw net.Conn) {
 		if c := s.admit(ctx, listener, raw, mode); c != nil {
-			sessions.Go(func() { c.serve(ctx) })
+			background.Go(&sessions, s.log(), "smtp: a session", func() { c.serve(ctx) })
 		}
 	})
 	sessions.Wait()
@@ -345,7 +346,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Unlock()
 
 	done := make(chan struct{})
-	go func() { s.serving.Wait(); close(done) }()
+	background.Go(nil, s.log(), "smtp: wait for sessions", func() { s.serving.Wait(); close(done) })
 	select {
 	case <-done:
 		return nil

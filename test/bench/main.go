@@ -9,6 +9,7 @@
 //	go run ./test/bench -accept         how fast mail is taken while none is given
 //	go run ./test/bench -latency        how long a message takes at half load
 //	go run ./test/bench -goodput        both relays before providers that do not simply take it
+//	go run ./test/bench -inbound        how fast inbound mail is verified, beside rspamd
 //	go run ./test/bench -queued 1000000 what a start with so many messages in the queue takes
 //
 // Generator, sink and the peer's configuration are not part of the project: they
@@ -77,6 +78,7 @@ type options struct {
 	accept    bool
 	latency   bool
 	goodput   bool
+	inbound   bool
 	queued    int // messages
 
 	rate  float64       // of -goodput, in all
@@ -91,7 +93,7 @@ func (o options) node() node { return node{organisations: o.organisations, domai
 // wrong says whether the choices make no sense.
 func (o options) wrong() bool {
 	return o.rounds < 1 || o.seconds < 1 || o.queued < 0 || o.rate <= 0 || o.drain <= 0 ||
-		excluded(o.profile, o.memory, o.directory, o.accept, o.latency, o.goodput, o.queued > 0)
+		excluded(o.profile, o.memory, o.directory, o.accept, o.latency, o.goodput, o.inbound, o.queued > 0)
 }
 
 // Sizes of the registry, unless flags say otherwise.
@@ -135,6 +137,7 @@ func readOptions(args []string, errs io.Writer) (options, error) {
 	flags.BoolVar(&o.accept, "accept", false, "print how fast mail is taken while none is given, instead")
 	flags.BoolVar(&o.latency, "latency", false, "print how long messages take at half load, instead")
 	flags.BoolVar(&o.goodput, "goodput", false, "print what is delivered to providers that put off, limit and delay, instead")
+	flags.BoolVar(&o.inbound, "inbound", false, "print how fast inbound mail is verified, instead")
 	flags.IntVar(&o.queued, "queued", 0, "print what a start with so many messages in the queue takes, instead")
 	flags.Float64Var(&o.rate, "rate", 105, "messages a second that -goodput hands over, in all")
 	flags.DurationVar(&o.drain, "drain", 2*time.Minute, "how long -goodput waits for the rest after the last message was handed over")
@@ -150,7 +153,7 @@ func readOptions(args []string, errs io.Writer) (options, error) {
 	o.sizes, err1 = numbers(sizes)
 	o.connections, err2 = numbers(connections)
 	if err1 != nil || err2 != nil || flags.NArg() > 0 || o.wrong() {
-		fmt.Fprintln(errs, "bench: numbers are positive, lists have commas, and -profile, -memory, -directory, -accept, -latency, -goodput and -queued exclude each other; see -h")
+		fmt.Fprintln(errs, "bench: numbers are positive, lists have commas, and -profile, -memory, -directory, -accept, -latency, -goodput, -inbound and -queued exclude each other; see -h")
 		return o, errUsage
 	}
 	o.settle()
@@ -202,6 +205,9 @@ func run(ctx context.Context, args []string, out, errs io.Writer) (err error) {
 	}
 	if o.directory {
 		return directory(ctx, o, out, errs)
+	}
+	if o.inbound {
+		return inboundSpeed(ctx, o, out, errs)
 	}
 	g, err := prepare(ctx, errs)
 	if err != nil {
