@@ -32,14 +32,15 @@ func (a *App) makeDispatcher() error {
 		return err
 	}
 	transport := &delivery.SMTP{
-		Helo: helo, Bind: c.Bind, Pools: egressPools(c), Limits: a.siteLimits, Rules: a.security.rules(), Roots: a.options.Roots, Log: a.log,
+		Helo: helo, Bind: c.Bind, Pools: egressPools(a.config), Limits: a.siteLimits, Rules: a.security.rules(), Roots: a.options.Roots, Log: a.log,
 	}
 	a.onStop("connections", func(context.Context) error { transport.Close(); return nil })
+	a.transport = transport
 	a.dispatcher = &delivery.Dispatcher{
-		Queue: a.queue, Transport: returningTransport{measuredTransport{transport, a.metrics}, a.returns, a.directory.Load, a.intake.standing}, Ask: a.askAgain, Notice: a.bounce, DelayAfter: c.DelayAfter, Egress: a.poolOf, Limits: a.siteLimits, Advise: a.adviceOf, Log: a.log,
+		Queue: a.queue, Transport: inwardTransport{returningTransport{measuredTransport{transport, a.metrics}, a.returns, a.directory.Load, a.intake.standing}, a.intake}, Ask: a.askAgain, Notice: a.bounce, DelayAfter: c.DelayAfter, Egress: a.poolOf, Limits: a.siteLimits, Advise: a.adviceOf, Log: a.log,
 		Router: &delivery.Router{
 			Resolver: a.resolver, SmartHost: smartHost, Port: uint16(c.Port), Hostname: a.config.Hostname.String(),
-			Family: family(c), Private: c.Private, AllowLoopback: onLoopback(a.config.DNS.Servers),
+			Family: family(c), Private: c.Private, AllowLoopback: onLoopback(a.config.DNS.Servers), Inner: a.ownServer,
 		},
 	}
 	return nil
@@ -79,8 +80,13 @@ func (a *App) askAgain(ctx context.Context, lease *custody.Lease, content custod
 	if warrant == nil || warrant.IsZero() {
 		return mail.Internal.Because("message %s has no warrant", lease.ID)
 	}
-	proven, ok := warrant.(custody.Proven)
-	if !ok {
+	var proven custody.Proven
+	switch w := warrant.(type) {
+	case custody.Proven:
+		proven = w
+	case custody.Inbound:
+		return a.stillInbound(lease, w)
+	default:
 		return nil // a Notice is the relay's own
 	}
 	if refusal := a.signedByRevoked(lease.ID, content, proven.SignAs()); refusal != nil {
@@ -109,11 +115,25 @@ var noticeActions = map[delivery.NoticeKind]bounce.Action{
 	delivery.NoticeRelayed: bounce.Relayed, delivery.NoticeDelivered: bounce.Delivered,
 }
 
+// mayBeTold says whether the sender of a message is told of its fate, and whose
+// message it is. Who was proven is told all it asked for. Of mail that came in only a
+// failure is told, and only to a sender whose domain authorised the peer: to others
+// it would be backscatter.
+func mayBeTold(b delivery.Bounce) (of org.ID, ok bool) {
+	switch w := b.Warrant.(type) {
+	case custody.Proven:
+		return w.Organisation(), true
+	case custody.Inbound:
+		return w.Organisation(), w.Verdicts().Answerable && b.Kind == delivery.NoticeFailed
+	}
+	return "", false
+}
+
 // bounce composes what a sender is told of recipients that failed for good, that
 // wait for long, or that were served and should be told of. Only
 // senders that were proven get one: policy saw to it that MAIL FROM is theirs.
 func (a *App) bounce(_ context.Context, b delivery.Bounce) ([]custody.Submission, error) {
-	proven, ok := b.Warrant.(custody.Proven)
+	of, ok := mayBeTold(b)
 	if !ok {
 		return nil, nil
 	}
@@ -139,7 +159,7 @@ func (a *App) bounce(_ context.Context, b delivery.Bounce) ([]custody.Submission
 	if err != nil {
 		return nil, err
 	}
-	notice, err := custody.NewNotice(b.Lease.ID, proven.Organisation())
+	notice, err := custody.NewNotice(b.Lease.ID, of)
 	if err != nil {
 		return nil, err
 	}

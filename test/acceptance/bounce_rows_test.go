@@ -11,13 +11,15 @@ import (
 	"anechoic/mail"
 )
 
-// bounceRows: who is told that mail could not be delivered. That bounces of
-// others to our senders are judged too waits for inbound mail.
+// bounceRows: who is told that mail could not be delivered, and whose bounces come
+// in.
 func bounceRows() []row {
 	toNobody := func(l letter) letter { return l.recipients("nobody@refusing.test") }
 	app := func(lines ...string) letter { return mailFromUser("app@globex", "ann@globex.test", lines...) }
 	report := app("Auto-Submitted: auto-generated").sender("")
 	return []row{{id: "A44", scenario: "backscatter", variants: []variant{
+		does("bounces of others to senders of ours", func(t *testing.T, _ *relay) { foreignBounces(t) }),
+		does("mail that came in and cannot be delivered", func(t *testing.T, _ *relay) { undeliverableInboundMail(t) }),
 		bounces("mail of a proven sender", 1, toNobody(app())),
 		bounces("mail of a tenant", 1, toNobody(mailFromMicrosoft(acme, "ann@acme.test"))),
 		bounces("mail by an address", 1, toNobody(mailFromAddress(printer, "ann@acme.test"))),

@@ -2,6 +2,7 @@ package acceptance
 
 import (
 	"crypto/tls"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +16,8 @@ import (
 func originRows() []row {
 	ann := "Ann <ann@acme.test>"
 	hosted := func() letter { return mailFromMicrosoft(acme, ann) }
-	relayed := func(server string) letter { return mailThrough(acme, lab.Hybrid, server, ann) }
+	relayedThrough := func(server, from string) letter { return mailThrough(acme, lab.Hybrid, server, from) }
+	relayed := func(server string) letter { return relayedThrough(server, ann) }
 	forwarded := mail.ForwardedMail
 	secret := acme.SecretName + ": " + acmeSecret
 	connecting := "OriginalAttributedTenantConnectingIp: TenantId=" + acme.GUID + ";Ip=[" + hybrid + "]"
@@ -48,9 +50,7 @@ func originRows() []row {
 			no("a connecting address on hosted mail", forwarded, hosted().ended("X-MS-Exchange-CrossTenant-"+connecting)),
 			yes("SenderADCheck is absent", hosted().headless("X-MS-Exchange-SenderADCheck"), acmeTest, acmeTest),
 		}},
-		// That a verified chain of the provider's says dmarc=fail changes the reason, not
-		// the verdict.
-		{id: "A12", scenario: "LaunDroMARC", variants: []variant{
+		{id: "A12", scenario: "LaunDroMARC", variants: append(slices.Concat(contradictedVariants(), uncontradictedVariants()), []variant{
 			no("as another customer", forwarded, mailThrough(acme, lab.Forward, vps, "ceo@globex.test").topped(secret).sender("box@acme.test")),
 			no("as a sub-domain that covers", forwarded, mailThrough(acme, lab.Forward, vps, "ceo@news.acme-sub.test").topped(secret)),
 			no("as the tenant's provider domain", forwarded, mailThrough(acme, lab.Forward, vps, "ceo@acme.onmicrosoft.com").topped(secret)),
@@ -62,8 +62,11 @@ func originRows() []row {
 			no("through that tenant, as another customer", forwarded, mailThrough(hooli, lab.Forward, vps, "ceo@acme.test").topped(hooli.SecretName+": "+hooliSecret)),
 			no("the tenant forwards a spoof of itself", forwarded, mailThrough(acme, lab.Forward, vps, ann).topped(secret)),
 			no("from a VPS at the tenant's door", forwarded, mailThrough(acme, lab.Forward, vps, ann).topped(secret).edited("AuthAs: Anonymous", "AuthAs: Internal")),
-		}},
+		}...)},
 		{id: "A13", scenario: "Direct Send echo", variants: []variant{
+			no("to oneself, and the stamps say hosted", mail.OriginContradicted, hosted().edited("To: victim@mailbox.test", "To: ann@acme.test").sealed(strings.Replace(sawFail("acme.test"), "spf=fail", "spf=softfail", 1))),
+			no("as a report, and the stamps say hosted", mail.OriginContradicted, mailFromMicrosoft(acme, ann, "Auto-Submitted: auto-replied").sender("").sealed(sawFail("acme.test"))),
+			no("out through a connector to a listed server and back", mail.OriginContradicted, relayedThrough(hybrid, ann).sealed(sawFail("acme.test")).sealed(sawInside("acme.test"))),
 			no("to oneself", forwarded, mailThrough(acme, lab.Forward, vps, ann).topped(secret).headless("X-MS-Exchange-ForwardingLoop").edited("To: victim@mailbox.test", "To: ann@acme.test")),
 			no("with the null sender", forwarded, mailThrough(acme, lab.Forward, vps, ann).topped(secret).headless("X-MS-Exchange-ForwardingLoop").sender("")),
 			no("as a report", forwarded, mailThrough(acme, lab.Forward, vps, ann, "Auto-Submitted: auto-replied").topped(secret).headless("X-MS-Exchange-ForwardingLoop").sender("")),

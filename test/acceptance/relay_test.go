@@ -83,6 +83,7 @@ servers = [%q]
 [providers.microsoft365]
 ranges = ["40.92.0.0/15", "40.107.0.0/16", "52.100.0.0/14", "104.47.0.0/17", "2a01:111:f400::/48", "2a01:111:f403::/48"]
 exclude = ["40.95.0.0/16"]
+arc_domains = ["microsoft.com"]
 [providers.google]
 ranges = ["209.85.128.0/17", "2a00:1450:4000::/36"]
 [delivery]
@@ -295,6 +296,7 @@ func (r *relay) arrangeInternet() {
 		}
 	}
 	publishProviderKeys(r.internet)
+	publishSealers(r.internet)
 	zone.SetTXT("_anechoic.acme-sub.test", "v=anechoic1; org=acme; sub=yes")
 	for _, name := range []string{mailbox, "second.test", "busy.test", "refusing.test"} {
 		r.internet.AddReceiver(name, r.receiver.Addr().Addr())

@@ -29,11 +29,11 @@
 package echo
 
 import (
-	"net/netip"
 	"strings"
 	"time"
 
 	"anechoic/mail"
+	"anechoic/relay/attribution"
 )
 
 // Observation is what is known of one message: plain values.
@@ -46,9 +46,9 @@ type Observation struct {
 	Peer           Peer
 	PeerName       mail.Domain // as DNS or the client gives it; for words only
 	Stamps         Stamps
-	Seals          []Seal        // of microsoft.com that verified, each by itself
-	Signatures     []Signature   // DKIM signatures that verified
-	Named          []mail.Domain // tenants that From's DNS names, if it was looked up: NameOf the aliases of KeyNames
+	Seals          []attribution.Sealed // of microsoft.com that verified, each by itself
+	Signatures     []Signature          // DKIM signatures that verified
+	Named          []mail.Domain        // tenants that From's DNS names, if it was looked up: NameOf the aliases of KeyNames
 }
 
 // Peer is whose server the message came from.
@@ -99,25 +99,6 @@ type Signature struct {
 	Selector string      // s=
 	Alias    string      // where the key record's name points to, if it is a CNAME
 	Field    int         // the how-manieth DKIM-Signature field it is, from 0; selects its Place
-}
-
-// Seal is an ARC set of the provider whose seal verified by itself, whatever the
-// chain as a whole gives.
-type Seal struct {
-	Instance int
-	Intact   bool // its message signature verifies too: the message is as it was sealed
-	Attested Attested
-}
-
-// Attested is what the provider saw when the message came to it: its
-// ARC-Authentication-Results (RFC 8617 section 4.1.1).
-type Attested struct {
-	SPF, DMARC string        // the words: "pass", "fail"…
-	DKIM       []mail.Domain // domains whose signature passed
-	HeaderFrom mail.Domain
-	MailFrom   mail.Domain
-	SenderIP   netip.Addr // who handed it over; zero: the provider says it came from inside
-	Outside    bool       // it says that somebody handed it over, perhaps without a readable address
 }
 
 // Echo is the verdict in a word, as Authentication-Results shows it.

@@ -101,15 +101,15 @@ func (o Observation) at(when time.Time) Observation {
 	return o
 }
 
-func (o Observation) sealed(seals ...Seal) Observation {
+func (o Observation) sealed(seals ...attribution.Sealed) Observation {
 	o.Seals = append(o.Seals[:len(o.Seals):len(o.Seals)], seals...)
 	return o
 }
 
 // acmeFails and acmeInside are what the provider attests of a spoof and of a mailbox.
 var (
-	acmeFails  = Seal{Instance: 1, Intact: true, Attested: Attested{SPF: "fail", DMARC: "fail", HeaderFrom: domain("acme.example"), Outside: true}}
-	acmeInside = Seal{Instance: 1, Intact: true, Attested: Attested{SPF: "pass", DMARC: "pass", HeaderFrom: domain("acme.example"), DKIM: []mail.Domain{domain("acme.example")}}}
+	acmeFails  = attribution.Sealed{Instance: 1, Intact: true, Attested: attribution.Attested{SPF: "fail", DMARC: "fail", HeaderFrom: domain("acme.example"), Outside: true}}
+	acmeInside = attribution.Sealed{Instance: 1, Intact: true, Attested: attribution.Attested{SPF: "pass", DMARC: "pass", HeaderFrom: domain("acme.example"), DKIM: []mail.Domain{domain("acme.example")}}}
 )
 
 // taught is Acme's profile after ten days of its own mail.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"anechoic/mail"
+	"anechoic/relay/attribution"
 )
 
 // Rule is what an administrator decides of verdicts.
@@ -179,7 +180,7 @@ func signedAtProvider(o Observation) bool {
 // provider's addresses pass it for strangers.
 func isGenuineBefore(o Observation) bool {
 	signed := slices.ContainsFunc(o.Signatures, func(s Signature) bool { return o.aligned(s.Domain) && o.place(s) == Before })
-	attested := slices.ContainsFunc(o.Seals, func(s Seal) bool {
+	attested := slices.ContainsFunc(o.Seals, func(s attribution.Sealed) bool {
 		return s.Intact && s.Attested.Outside && s.Attested.DMARC == "pass" && slices.ContainsFunc(s.Attested.DKIM, o.aligned)
 	})
 	return signed || attested

@@ -7,6 +7,7 @@ import (
 	"pgregory.net/rapid"
 
 	"anechoic/mail"
+	"anechoic/relay/attribution"
 )
 
 func TestVerdicts(t *testing.T) {
@@ -21,7 +22,7 @@ func TestVerdicts(t *testing.T) {
 	broken.Intact = false
 	other := acmeFails
 	other.Attested.HeaderFrom = domain("globex.example")
-	rescued := Seal{Instance: 2, Intact: true, Attested: Attested{DMARC: "pass", HeaderFrom: domain("acme.example"), Outside: true, DKIM: []mail.Domain{domain("acme.example")}}}
+	rescued := attribution.Sealed{Instance: 2, Intact: true, Attested: attribution.Attested{DMARC: "pass", HeaderFrom: domain("acme.example"), Outside: true, DKIM: []mail.Domain{domain("acme.example")}}}
 	bySPF := rescued
 	bySPF.Instance, bySPF.Attested.DKIM = 1, nil
 	noDMARC := echoed(t)
@@ -66,7 +67,7 @@ func TestVerdicts(t *testing.T) {
 		{"stamps that name nobody", Rule{}, known, behindRelay("", providerHop, "X-MS-Exchange-CrossTenant-Id: none"), Neutral, []Code{TenantUnstated}},
 
 		{"forwarded by somebody's tenant", Rule{}, known, direct("", providerHop, signature, outside(evilTenant, "alumni.example")), Neutral, []Code{GenuineForwarded}},
-		{"forwarded, the signature checked on the way in", Rule{}, known, echoed(t).sealed(func() Seal { s := rescued; s.Instance = 1; return s }()), Neutral, []Code{GenuineForwarded}},
+		{"forwarded, the signature checked on the way in", Rule{}, known, echoed(t).sealed(func() attribution.Sealed { s := rescued; s.Instance = 1; return s }()), Neutral, []Code{GenuineForwarded}},
 		{"SPF on the way in proves nothing", Rule{}, known, echoed(t).sealed(bySPF), Suspect, []Code{ForeignTenant, UsualTenantsOther, EnteredFromOut}},
 		{"an echo forwarded by its recipient", Rule{}, known, direct("", providerHop, signature, outside(acmeSecond, "victim.example")).sealed(acmeFails, rescued), Suspect, []Code{AttestedFail, GenuineForwarded}},
 

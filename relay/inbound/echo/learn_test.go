@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"anechoic/mail"
+	"anechoic/relay/attribution"
 )
 
 // after is a profile after a message on each of the days.
@@ -55,7 +56,7 @@ func TestOnlyTheProvidersOwnHandsTeach(t *testing.T) {
 		f(&o)
 		return o
 	}
-	inside := func(originator string, s Seal) Observation {
+	inside := func(originator string, s attribution.Sealed) Observation {
 		return seen(t, ProviderPeer, "", lines(providerHop, mailbox(acmeTenant, originator))).sealed(s)
 	}
 	for name, test := range map[string]struct {
@@ -65,9 +66,9 @@ func TestOnlyTheProvidersOwnHandsTeach(t *testing.T) {
 		"a mailbox, the domain's key":              {fromCloud(t), true},
 		"a mailbox, originator and seal":           {inside("acme.example", acmeInside), true},
 		"a seal, another originator":               {inside("evil.example", acmeInside), false},
-		"a seal that does not cover the message":   {inside("acme.example", func() Seal { s := acmeInside; s.Intact = false; return s }()), false},
-		"a seal of a message from outside":         {inside("acme.example", func() Seal { s := acmeInside; s.Attested.Outside = true; return s }()), false},
-		"a second seal":                            {inside("acme.example", acmeInside).sealed(func() Seal { s := acmeInside; s.Instance = 2; return s }()), false},
+		"a seal that does not cover the message":   {inside("acme.example", func() attribution.Sealed { s := acmeInside; s.Intact = false; return s }()), false},
+		"a seal of a message from outside":         {inside("acme.example", func() attribution.Sealed { s := acmeInside; s.Attested.Outside = true; return s }()), false},
+		"a second seal":                            {inside("acme.example", acmeInside).sealed(func() attribution.Sealed { s := acmeInside; s.Instance = 2; return s }()), false},
 		"the key, and a seal of a failure":         {fromCloud(t).sealed(acmeFails), false},
 		"not DMARC-pass":                           {change(func(o *Observation) { o.DMARC = false }), false},
 		"through a relay":                          {change(func(o *Observation) { o.Peer = OtherPeer }), false},
@@ -251,7 +252,7 @@ func anyObservation(t *rapid.T) Observation {
 		o.Signatures = append(o.Signatures, Signature{Domain: pick("d"), Field: i, Alias: rapid.SampledFrom([]string{"", acmeAlias, "s._domainkey.evil.onmicrosoft.com", "s._domainkey.relay.example"}).Draw(t, "alias")})
 	}
 	for i := range rapid.IntRange(0, 2).Draw(t, "seals") {
-		o.Seals = append(o.Seals, Seal{Instance: i + 1, Intact: rapid.Bool().Draw(t, "intact"), Attested: Attested{
+		o.Seals = append(o.Seals, attribution.Sealed{Instance: i + 1, Intact: rapid.Bool().Draw(t, "intact"), Attested: attribution.Attested{
 			DMARC: rapid.SampledFrom([]string{"pass", "fail", "none"}).Draw(t, "attested"), HeaderFrom: pick("header.from"), Outside: rapid.Bool().Draw(t, "outside"), DKIM: []mail.Domain{pick("header.d")},
 		}})
 	}

@@ -192,8 +192,8 @@ func asPassed(h mail.Header, stamps Stamps, from mail.Domain) Observation {
 	for i, f := range h.All("ARC-Authentication-Results") {
 		_, results, _ := strings.Cut(f.Value(), ";")
 		r, err := authres.Parse([]byte(results))
-		if a, ok := Attest(r); err == nil && ok {
-			o.Seals = append(o.Seals, Seal{Instance: i + 1, Intact: true, Attested: a})
+		if a, ok := attribution.Attest(r); err == nil && ok {
+			o.Seals = append(o.Seals, attribution.Sealed{Instance: i + 1, Intact: true, Attested: a})
 		}
 	}
 	return o

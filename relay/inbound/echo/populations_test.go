@@ -31,7 +31,7 @@ type letter struct {
 	peer    Peer
 	via     string
 	header  string
-	seals   []Seal
+	seals   []attribution.Sealed
 	aliases map[string]string // of key records, by domain
 	named   []mail.Domain
 }
@@ -82,11 +82,11 @@ func (l letter) sealed(results string) letter {
 	if err != nil {
 		panic(err)
 	}
-	a, ok := Attest(r)
+	a, ok := attribution.Attest(r)
 	if !ok {
 		panic(results)
 	}
-	l.seals = append(l.seals, Seal{Instance: len(l.seals) + 1, Intact: true, Attested: a})
+	l.seals = append(l.seals, attribution.Sealed{Instance: len(l.seals) + 1, Intact: true, Attested: a})
 	return l.on("ARC-Seal: i=1; a=rsa-sha256; d=microsoft.com; cv=none; b=")
 }
 

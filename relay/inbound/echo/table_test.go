@@ -60,7 +60,7 @@ func TestATableOutlastsARestart(t *testing.T) {
 	for _, d := range []mail.Domain{domain("acme.example"), numbered(0), numbered(1199)} {
 		want, _ := table.Profile(d)
 		got, ok := again.Profile(d)
-		if diff := cmp.Diff(want, got, comparers); !ok || diff != "" {
+		if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b mail.Domain) bool { return a == b })); !ok || diff != "" {
 			t.Errorf("%s: %v %s", d, ok, diff)
 		}
 	}

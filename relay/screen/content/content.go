@@ -29,6 +29,7 @@ type Limits struct {
 	Parts         int   // parts of the message
 	PartHeader    int   // octets of one part's header
 	Text          int   // octets of text that are read, of the whole message
+	KeptText      int   // octets of shown text that Content keeps; zero: none
 	Links         int   // links kept
 	Files         int   // files in archives
 	ArchiveDepth  int   // archives in archives
@@ -65,6 +66,7 @@ type Content struct {
 	Files   []File
 	Links   []Link
 	Invites []Invite
+	Texts   []Text // what programs show as the message, in order; none unless Limits.KeptText says so
 
 	// Cut names the bounds that ended the reading of something, each once.
 	Cut []string

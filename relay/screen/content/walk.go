@@ -229,7 +229,9 @@ func (w *walk) file(r io.Reader, p part) {
 	f := File{Place: p.place, Names: p.names, Type: p.kind, Shown: !p.attached && (len(p.names) == 0 || strings.HasPrefix(p.kind, "image/"))}
 	text := w.inspect(r, &f, 0)
 	if text != nil {
-		w.text(&f, decodeCharset(text, p.parameter("charset")))
+		decoded := decodeCharset(text, p.parameter("charset"))
+		w.keepText(&f, decoded)
+		w.text(&f, decoded)
 	}
 	w.content.Files = append(w.content.Files, f)
 }

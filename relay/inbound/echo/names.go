@@ -1,75 +1,11 @@
 package echo
 
 import (
-	"net/netip"
 	"slices"
 	"strings"
 
 	"anechoic/mail"
-	"anechoic/standard/authres"
 )
-
-// attestor is the name by which the provider signs its results.
-const attestor = "mx.microsoft.com"
-
-// maxAttestedDKIM bounds the passing signatures that are kept of one set of results.
-const maxAttestedDKIM = 8
-
-// senderIP begins the comment in which the provider tells who handed it the message.
-const senderIP = "sender ip is "
-
-// Attest reads what the provider's ARC-Authentication-Results say, behind "i=N;".
-// false: they are not the provider's, or say two things of one method.
-func Attest(r authres.Results) (Attested, bool) {
-	if !strings.EqualFold(r.ID, attestor) {
-		return Attested{}, false
-	}
-	var a Attested
-	spf, dmarc := r.Of("spf"), r.Of("dmarc")
-	if len(spf) > 1 || len(dmarc) > 1 {
-		return Attested{}, false
-	}
-	for _, m := range spf {
-		a.SPF = m.Value
-		a.MailFrom = property(m, "smtp", "mailfrom")
-		a.readSender(m.Comment)
-	}
-	for _, m := range dmarc {
-		a.DMARC = m.Value
-		a.HeaderFrom = property(m, "header", "from")
-	}
-	for _, m := range r.Of("dkim") {
-		if d := property(m, "header", "d"); m.Value == "pass" && !d.IsZero() && len(a.DKIM) < maxAttestedDKIM {
-			a.DKIM = append(a.DKIM, d)
-		}
-	}
-	return a, true
-}
-
-func (a *Attested) readSender(comment string) {
-	comment = strings.ToLower(strings.TrimSpace(comment))
-	address, found := strings.CutPrefix(comment, senderIP)
-	if !found {
-		return
-	}
-	a.Outside = true
-	if ip, err := netip.ParseAddr(strings.TrimSpace(address)); err == nil {
-		a.SenderIP = ip.WithZone("").Unmap()
-	}
-}
-
-// property is the domain of a property: an address counts by its domain.
-func property(m authres.Result, ptype, name string) mail.Domain {
-	v, _ := m.Get(ptype, name)
-	if i := strings.LastIndexByte(v, '@'); i >= 0 {
-		v = v[i+1:]
-	}
-	d, err := mail.ParseDomain(v)
-	if err != nil {
-		return mail.Domain{}
-	}
-	return d
-}
 
 // The provider's zones of key records, and the one its tenants have names in. The
 // newer zone names the tenant by the first label of its name there.

@@ -1,0 +1,27 @@
+package content
+
+// Text is a part that programs show as the message itself, decoded. It is what a
+// stranger wrote: control characters and markup too.
+type Text struct {
+	Place string
+	HTML  bool
+	Text  string
+}
+
+// keepText keeps a shown text for who wants to look at it, within the limit.
+func (w *walk) keepText(f *File, text string) {
+	if !f.Shown || w.limits.KeptText <= 0 {
+		return
+	}
+	for _, t := range w.content.Texts {
+		if text == "" || len(t.Text) >= w.limits.KeptText {
+			return
+		}
+	}
+	w.content.Texts = append(w.content.Texts, Text{Place: f.Place, HTML: f.isPage(), Text: text})
+}
+
+// isPage says that a text is markup.
+func (f *File) isPage() bool {
+	return f.Kind == KindHTML || f.Kind == KindSVG || f.Type == "text/html" || f.Type == "application/xhtml+xml"
+}
