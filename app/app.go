@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,10 +32,12 @@ import (
 	"anechoic/engine/local"
 	"anechoic/ledger"
 	"anechoic/mail"
+	"anechoic/mail/background"
 	"anechoic/mail/dns"
 	"anechoic/org"
 	"anechoic/relay/custody"
 	"anechoic/relay/delivery"
+	"anechoic/relay/quarantine"
 	"anechoic/relay/signing"
 	"anechoic/relay/smtpd"
 	"anechoic/watch/seen"
@@ -64,8 +67,10 @@ type App struct {
 	engine     *local.Engine
 	store      custody.Engine // the same, measured
 	queue      *custody.Queue
+	approvals  *quarantine.Approvals
 	resolver   *dns.Client
 	domains    *org.Proofs
+	egressSPF  *egressSPF
 	keys       *signing.LocalKeys
 	lives      *signing.Lives
 	signer     *signing.Signer
@@ -78,6 +83,7 @@ type App struct {
 	server     *smtpd.Server
 	security   *transportSecurity
 	dispatcher *delivery.Dispatcher
+	transport  *delivery.SMTP
 	control    *http.Server
 	operations *http.Server
 
@@ -137,7 +143,7 @@ func New(options Options) (a *App, err error) {
 	if a.config, problems = config.Load(options.ConfigFile); len(problems) > 0 {
 		return nil, problemList(problems)
 	}
-	for _, step := range []func() error{a.openStore, a.openDNS, a.openSightings, a.openDirectory, a.openQueue, a.makeServer, a.openTransportSecurity, a.makeDispatcher, a.makeControl} {
+	for _, step := range []func() error{a.openStore, a.openDNS, a.openSightings, a.openDirectory, a.openQueue, a.makeServer, a.openInbound, a.openForwarding, a.openTransportSecurity, a.makeDispatcher, a.makeControl} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -185,6 +191,10 @@ func (a *App) openDNS() (err error) {
 	}
 	a.onStop("resolver", func(context.Context) error { return a.resolver.Close() })
 	a.domains = &org.Proofs{Resolver: a.resolver, Relay: a.config.Hostname, Load: a.loadProofs, Save: a.saveProofs, Log: a.log}
+	a.egressSPF = (&egressSPF{
+		resolver: a.resolver, directory: a.directory.Load, helo: a.config.Hostname.String(), perSweep: egressPerSweep, record: a.recordAll, ended: a.releaseListed, log: a.log,
+		addresses: map[nobodysPool][]netip.Addr{fromInbound: a.config.Inbound.Bind, fromDisowned: a.config.Disowned.Bind},
+	}).open()
 	return a.domains.Start()
 }
 
@@ -207,20 +217,21 @@ func (a *App) openQueue() error {
 	}
 	a.returns = newReturns(a.store, key, a.log)
 	a.queue, err = custody.OpenQueue(context.Background(), a.store, custody.Options{
-		SealKey: key, RetryAfter: a.config.Delivery.RetryAfter, ExpireAfter: a.config.Delivery.ExpireAfter, Log: a.log,
+		SealKey: key, RetryAfter: a.config.Delivery.RetryAfter, ExpireAfter: a.config.Delivery.ExpireAfter, DetainFor: a.config.Quarantine.Keep, Log: a.log,
 	})
 	if err != nil {
 		return err
 	}
+	a.approvals = quarantine.NewApprovals(a.store, a.config.Quarantine.SecondPersonAbove)
 	a.onStop("queue", func(context.Context) error { a.queue.Close(); return nil })
 	return nil
 }
 
 func (a *App) makeServer() error {
 	in := &intake{
-		hostname: a.config.Hostname.String(), maxHops: a.config.SMTP.MaxHops, directory: &a.directory, domains: a.domains,
-		resolver: a.resolver, passwords: newCredentials(a.config.Limits.AuthFailuresPerPeer), signer: a.signer, queue: a.queue, recorder: a.recorder, metrics: a.metrics,
-		seen: a.seen, budgets: newBudgets(a.config.Limits), returns: a.returns, log: a.log,
+		hostname: a.config.Hostname.String(), spool: filepath.Join(a.config.DataDir, "spool"), maxHops: a.config.SMTP.MaxHops, directory: &a.directory, domains: a.domains,
+		resolver: a.resolver, passwords: newCredentials(a.config.Limits.AuthFailuresPerPeer), signer: a.signer, queue: a.queue, storage: a.engine.Ready, recorder: a.recorder, metrics: a.metrics,
+		seen: a.seen, budgets: newBudgets(a.config.Limits), returns: a.returns, scanners: a.openScanners(), log: a.log,
 	}
 	a.intake = in
 	c := a.config.SMTP
@@ -241,8 +252,8 @@ func (a *App) Start() (err error) {
 			err = errors.Join(err, a.Stop(context.Background()))
 		}
 	}()
-	var background context.Context
-	background, a.stop = context.WithCancel(context.Background())
+	var running context.Context
+	running, a.stop = context.WithCancel(context.Background())
 	a.onStop("background", func(context.Context) error { a.stop(); a.running.Wait(); return nil })
 	if err := a.record(ledger.Fact{Event: ledger.Started, Generation: a.directory.Load().Generation()}); err != nil {
 		return err
@@ -250,13 +261,18 @@ func (a *App) Start() (err error) {
 	a.onStop("ledger", func(context.Context) error {
 		a.recorder.flush(time.Now(), true)
 		a.flushSightings()
+		a.flushEchoes()
 		return a.record(ledger.Fact{Event: ledger.Stopped})
 	})
-	a.running.Go(func() { a.domains.Run(background, a.registered) })
-	a.running.Go(func() { a.flushRefusals(background) })
-	a.running.Go(func() { a.keepHouse(background) })
-	a.running.Go(func() { a.watchFeeds(background) })
-	a.running.Go(func() { a.security.run(background) })
+	loop := func(name string, f func(context.Context)) {
+		background.Loop(&a.running, a.log, name, running.Done(), func() { f(running) })
+	}
+	loop("domain proofs", func(ctx context.Context) { a.domains.Run(ctx, a.registered) })
+	loop("spf of egress", a.egressSPF.run)
+	loop("refusals", a.flushRefusals)
+	loop("housekeeping", a.keepHouse)
+	loop("feeds", a.watchFeeds)
+	loop("transport security", a.security.run)
 	if err := a.listenControl(); err != nil {
 		return err
 	}
@@ -295,7 +311,7 @@ func (a *App) listenSMTP() error {
 	a.onStop("smtp", a.server.Shutdown)
 	a.listening.Store(true)
 	for _, b := range listeners {
-		a.running.Go(func() {
+		background.Vital(&a.running, a.log, "serve smtp", func() {
 			listener := measuredListener{b.listener, listenerNames[b.mode], a.metrics}
 			if err := a.server.Serve(context.Background(), listener, b.mode); err != nil {
 				a.log.Error("a listener failed", "address", b.listener.Addr().String(), "error", err)
@@ -350,8 +366,14 @@ func (a *App) flushRefusals(ctx context.Context) {
 		case now := <-tick.C:
 			a.recorder.flush(now, false)
 			a.flushSightings()
+			a.flushEchoes()
 		}
 	}
+}
+
+// recordAll is record for many.
+func (a *App) recordAll(facts []ledger.Fact) error {
+	return a.store.Commit(context.Background(), &custody.Batch{Facts: facts})
 }
 
 // registered gives every domain of the Directory in force.

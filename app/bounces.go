@@ -177,8 +177,8 @@ func firstField(s string) string {
 	return ""
 }
 
-// accepted finds the fact that a message of an organisation was accepted; zero:
-// there is none. An id says when that was.
+// accepted finds the fact that a message of an organisation was accepted, of any if
+// none is named; zero: there is none. An id says when that was.
 func (s *returns) accepted(ctx context.Context, id mail.ID, of org.ID) (found ledger.Fact, err error) {
 	at, ok := id.Time()
 	if !ok {
@@ -187,7 +187,7 @@ func (s *returns) accepted(ctx context.Context, id mail.ID, of org.ID) (found le
 	looked := 0
 	err = ledger.ReadSince(ctx, s.store, at, func(f ledger.Fact) bool {
 		looked++
-		if f.ID == id && f.Event == ledger.Accepted && f.Org == string(of) {
+		if f.ID == id && f.Event == ledger.Accepted && (of == "" || f.Org == string(of)) {
 			found = f
 			return false
 		}

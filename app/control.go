@@ -12,6 +12,7 @@ import (
 
 	"anechoic/control/api"
 	"anechoic/control/metrics"
+	"anechoic/mail/background"
 	"anechoic/org"
 	"anechoic/relay/custody"
 	"anechoic/relay/signing"
@@ -23,9 +24,10 @@ func (a *App) makeControl() error {
 		Queue: a.queue, Delivery: a.dispatcher, Traffic: a.metrics, Ledger: a.engine, Keys: a.signer, Locksmith: a.locksmith(), Log: a.log, Node: a.node, Reload: a.Reload,
 		Directory: func() (*org.Directory, []org.Finding) {
 			dir := a.directory.Load()
-			return dir, slices.Concat(*a.findings.Load(), a.leaks(dir))
+			return dir, slices.Concat(*a.findings.Load(), a.leaks(dir), a.egressSPF.findings())
 		},
-		Release: a.Release, Seen: a.seen, Suppression: a.returns.list, Organisations: organisations{a},
+		Release: a.Release, Approvals: a.approvals, Digest: a.sendDigest, Seen: a.seen, Suppression: a.returns.list, Organisations: organisations{a}, Scanners: a.intake.scanners.health.ask, CheckInbound: a.checkInbound,
+		Echoes: a.intake.echoes, ForgetEcho: a.forgetEcho,
 		Standing: func(ctx context.Context, d *org.Domain) (string, string) {
 			return a.domains.Check(ctx, d, time.Now().UTC()).String(), ""
 		},
@@ -37,11 +39,14 @@ func (a *App) makeControl() error {
 	a.operations = api.NewHTTPServer(checks.Handler(), a.log)
 	a.metrics.Watch(metrics.Gauges{
 		Queue: a.queue.Depth, Shares: a.queue.Shares, Site: func(s custody.Share) string { return api.SiteOf(a.dispatcher, s.Domain, s.Via) }, Generation: func() uint64 { return a.directory.Load().Generation() },
-		Findings: func() int { return len(*a.findings.Load()) + len(a.leaks(a.directory.Load())) },
+		Findings: func() int { return len(*a.findings.Load()) + len(a.leaks(a.directory.Load())) + a.egressSPF.count() },
+		Listed:   a.egressSPF.count,
 		Faults: func() uint64 {
-			return uint64(a.server.Counters.Panics.Load()) + a.dispatcher.Counters().Panics + a.signer.Faults()
+			return uint64(a.server.Counters.Panics.Load()) + a.dispatcher.Counters().Panics + a.signer.Faults() + background.Faults()
 		},
-		Ready: func() bool { return checks.Ready(context.Background()).Ready },
+		Ready:    func() bool { return checks.Ready(context.Background()).Ready },
+		Scanners: a.intake.scanners.screen.States,
+		Detained: a.queue.DetainedShares,
 	})
 	return nil
 }
@@ -104,7 +109,7 @@ func (a *App) listenControl() error {
 // serveHTTP runs a server until Stop. Streams that never end by themselves are
 // broken off.
 func (a *App) serveHTTP(name string, server *http.Server, listener net.Listener) {
-	a.running.Go(func() {
+	background.Vital(&a.running, a.log, "serve "+name, func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			a.log.Error("a listener failed", "listener", name, "error", err)
 		}

@@ -1,11 +1,11 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"time"
 
 	"anechoic/ledger"
@@ -13,17 +13,28 @@ import (
 	"anechoic/org"
 	"anechoic/relay/attribution"
 	"anechoic/relay/custody"
+	"anechoic/relay/inbound"
 	"anechoic/relay/policy"
+	"anechoic/relay/smtpd"
 	"anechoic/standard/dkim"
 )
 
+// detention is a message that an organisation's source handed over, with what was
+// seen of it.
+func (in *intake) detention(tx *smtpd.Transaction, proof attribution.Proof, ev attribution.Evidence, o mail.Originators, header mail.Header, body *mail.Body, now time.Time) custody.Detention {
+	return custody.Detention{
+		ID: tx.ID, Organisation: proof.Organisation(), Source: proof.Source(), Evidence: ev, From: o.From.Address,
+		Envelope: tx.Envelope, Header: header.Prepend(received(in.hostname, tx, now)), Body: body,
+	}
+}
+
 // detain keeps a message for a person to judge, instead of refusing it. Where
-// there is no room for it, the refusal stands.
-func (in *intake) detain(ctx context.Context, d custody.Detention, refusal *mail.Refusal, fact *ledger.Fact, now time.Time) (receipt custody.Receipt, _ *mail.Refusal) {
+// there is no room for it, the refusal stands. Facts before stand before its own.
+func (in *intake) detain(ctx context.Context, d custody.Detention, refusal *mail.Refusal, fact *ledger.Fact, now time.Time, before ...ledger.Fact) (receipt custody.Receipt, _ *mail.Refusal) {
 	held := *fact
 	held.Event, held.Identity, held.Disposition = ledger.Held, ledger.Unproven, ledger.DispositionHeld
 	held.Reason, held.Detail = refusal.Reason(), printable(refusal.Detail())
-	d.Facts = []ledger.Fact{held}
+	d.Reason, d.Facts = cmp.Or(d.Reason, refusal.Reason()), append(before, held)
 	receipt, err := in.queue.Detain(ctx, d, now)
 	switch {
 	case errors.Is(err, custody.ErrDetentionFull):
@@ -36,6 +47,15 @@ func (in *intake) detain(ctx context.Context, d custody.Detention, refusal *mail
 	return receipt, nil
 }
 
+// detainInbound keeps a message for an organisation that is doubtful. Where there is
+// no room for it, it is refused.
+func (in *intake) detainInbound(ctx context.Context, m *arriving, v inbound.Verdict, fact *ledger.Fact, now time.Time) (custody.Receipt, *mail.Refusal) {
+	return in.detain(ctx, custody.Detention{
+		ID: m.id, Organisation: m.question.Route.Organisation, Reason: v.Why.Reason(), Verdicts: v.Verdicts(),
+		From: m.from, Envelope: m.envelope, Header: m.header, Body: m.body,
+	}, v.Why, fact, now)
+}
+
 // trial is a detained message as it is judged again.
 type trial struct {
 	detained    custody.Detained
@@ -45,31 +65,36 @@ type trial struct {
 	originators mail.Originators
 	proof       attribution.Proof
 	warrant     custody.Proven
+	inward      custody.Inbound // instead of proof and warrant, for a message that came in
 }
 
 // Release judges a detained message again: attribution on the evidence of then,
 // policy, both with the Directory of now. Only what they prove is signed and kept,
 // in the batch that ends the detention. The refusal says why it stays; with
-// dryRun nothing is changed.
-func (a *App) Release(ctx context.Context, id mail.ID, dryRun bool) (*mail.Refusal, error) {
+// dryRun nothing is changed. by says who asks, for the ledger.
+func (a *App) Release(ctx context.Context, id mail.ID, by string, dryRun bool) (*mail.Refusal, error) {
 	now := time.Now().UTC()
 	t, refusal, err := a.try(ctx, id, now)
 	if refusal != nil || err != nil || dryRun {
 		return refusal, err
 	}
-	body, hashes, err := a.copyBody(t)
+	body, hashes, err := a.intake.spooled(t.header, t.content.Body())
 	if err != nil {
 		return nil, fmt.Errorf("release %s: %w", id, err)
 	}
 	defer body.Close()
-	signatures, refusal := a.intake.sign(ctx, t.warrant, t.dir, t.header, hashes, now)
-	if refusal != nil {
+	if refusal := a.intake.screenAgain(ctx, &t, body); refusal != nil {
 		return refusal, nil
 	}
-	_, err = a.queue.ReleaseDetained(ctx, custody.Submission{
-		ID: id, Warrant: t.warrant, Envelope: t.detained.Envelope, Header: t.header.Prepend(signatures...), Body: body,
-		Facts: []ledger.Fact{t.accepted(now)},
-	}, now)
+	released := custody.Submission{ID: id, Warrant: t.inward, Envelope: t.detained.Envelope, Header: t.header, Body: body, Facts: []ledger.Fact{t.accepted(now)}}
+	if !t.detained.Inbound() {
+		signatures, refusal := a.intake.sign(ctx, t.warrant, t.dir, t.header, hashes, now)
+		if refusal != nil {
+			return refusal, nil
+		}
+		released.Warrant, released.Header = t.warrant, t.header.Prepend(signatures...)
+	}
+	_, err = a.queue.ReleaseDetained(ctx, released, by, now)
 	return nil, err
 }
 
@@ -87,7 +112,11 @@ func (a *App) try(ctx context.Context, id mail.ID, now time.Time) (t trial, refu
 		return t, refusal, nil
 	}
 	t.header = attribution.Strip(t.dir, header)
-	if t.proof, refusal = attribution.Attribute(t.dir, &t.detained.Evidence, now); refusal != nil {
+	if t.detained.Inbound() {
+		t.inward, refusal = inbound.Reopen(t.dir, t.detained)
+		return t, refusal, nil
+	}
+	if t.proof, refusal = attributeHeld(t.dir, &t.detained, now); refusal != nil {
 		return t, refusal, nil
 	}
 	if t.proof.Organisation() != t.detained.Organisation {
@@ -97,15 +126,30 @@ func (a *App) try(ctx context.Context, id mail.ID, now time.Time) (t trial, refu
 	return t, refusal, nil
 }
 
+// attributeHeld judges the evidence of then by the Directory of now. What has an
+// end is asked about now; only the age of a Workspace's own signature, which guards
+// against copies that are sent again, is that of the arrival.
+func attributeHeld(dir *org.Directory, d *custody.Detained, now time.Time) (attribution.Proof, *mail.Refusal) {
+	proof, refusal := attribution.Attribute(dir, &d.Evidence, now)
+	if refusal == nil || refusal.Reason() != mail.ReasonSecondProofMissing {
+		return proof, refusal
+	}
+	then, other := attribution.Attribute(dir, &d.Evidence, d.Kept)
+	if s, ok := dir.Source(then.Organisation(), then.Source()); other == nil && ok && s.Kind == org.Google {
+		return then, nil
+	}
+	return proof, refusal
+}
+
 // bodyInMemory is how much of a released body is held in memory; more goes
 // through a file of the spool.
 const bodyInMemory = 256 << 10
 
-// copyBody reads the body out of detention, and hashes it on the way.
-func (a *App) copyBody(t trial) (*mail.Body, dkim.BodyHashes, error) {
-	w := &mail.BodyWriter{Threshold: bodyInMemory, Dir: filepath.Join(a.config.DataDir, "spool")}
-	hasher := dkim.NewBodyHasher(t.header)
-	if _, err := io.Copy(io.MultiWriter(w, hasher), t.content.Body()); err != nil {
+// spooled copies a body that is stored, and hashes it on the way.
+func (in *intake) spooled(header mail.Header, stored io.Reader) (*mail.Body, dkim.BodyHashes, error) {
+	w := &mail.BodyWriter{Threshold: bodyInMemory, Dir: in.spool}
+	hasher := dkim.NewBodyHasher(header)
+	if _, err := io.Copy(io.MultiWriter(w, hasher), stored); err != nil {
 		return nil, dkim.BodyHashes{}, errors.Join(err, w.Abort())
 	}
 	return w.Body(), hasher.Sum(), nil
@@ -122,6 +166,10 @@ func (t *trial) accepted(now time.Time) ledger.Fact {
 		fact.Rcpt = append(fact.Rcpt, r.Address.String())
 	}
 	tellOriginators(&fact, t.dir, t.originators)
+	if t.detained.Inbound() {
+		fact.Direction, fact.Org, fact.Identity = "inbound", string(t.detained.Organisation), ledger.Unproven
+		return fact
+	}
 	tellEvidence(&fact, &t.detained.Evidence)
 	tellProof(&fact, t.proof)
 	return fact
@@ -130,7 +178,8 @@ func (t *trial) accepted(now time.Time) ledger.Fact {
 // houseEvery is how often what is over is cleared away.
 const houseEvery = time.Hour
 
-// keepHouse drops what was detained for too long and what lists no longer need, at the start and then hourly.
+// keepHouse drops what was detained for too long and what lists no longer need, at
+// the start and then hourly; then it also sends the digests that are due.
 func (a *App) keepHouse(ctx context.Context) {
 	tick := time.NewTicker(houseEvery)
 	defer tick.Stop()
@@ -142,6 +191,10 @@ func (a *App) keepHouse(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			a.log.Error("detained messages could not be dropped", "error", err)
 		}
+		if err := a.approvals.Sweep(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			a.log.Error("proposals to release held mail could not be swept", "error", err)
+		}
+		a.intake.echoes.Sweep(time.Now())
 		if err := a.returns.sweep(ctx, time.Now()); err != nil && ctx.Err() == nil {
 			a.log.Error("suppression lists could not be swept", "error", err)
 		}
@@ -149,6 +202,7 @@ func (a *App) keepHouse(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			a.digests(ctx, time.Now().UTC())
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"reflect"
 	"strings"
 	"time"
@@ -31,7 +30,7 @@ const (
 // again before it is sent.
 type generation struct {
 	Number uint64 `json:"number"`
-	Files  string `json:"files"` // SHA-256 of what was read
+	Files  string `json:"files"` // config.Reload's SHA-256 of what was read
 }
 
 // Reload reads configuration and registry again and puts them in force, all or
@@ -53,15 +52,18 @@ func (a *App) Reload(ctx context.Context) error {
 
 // adopt makes a Directory of the files and puts it in force, with its keys.
 func (a *App) adopt(ctx context.Context) error {
-	next, err := a.nextGeneration(ctx)
+	last, err := a.lastGeneration(ctx)
 	if err != nil {
 		return err
 	}
+	next := last
+	number := func(files string) uint64 { next = last.after(files); return next.Number }
 	feeds := a.newFeeds()
-	c, dir, problems, findings := config.Reload(a.options.ConfigFile, feeds.within(ctx), next.Number, time.Now())
+	loaded, problems := config.Reload(a.options.ConfigFile, feeds.within(ctx), number, time.Now())
 	if len(problems) > 0 {
 		return problemList(problems)
 	}
+	c, dir := loaded.Config, loaded.Directory
 	if dir == nil {
 		return errors.New("the configuration names no registry: set registry = \"registry.toml\"")
 	}
@@ -76,7 +78,7 @@ func (a *App) adopt(ctx context.Context) error {
 	if problems := a.orgs.reused(dir, a.config.Registry); len(problems) > 0 {
 		return problemList(problems)
 	}
-	keys, problems := a.keys.Prepare(ctx, dir)
+	keys, problems := a.keys.Prepare(ctx, dir, loaded.KeyFiles)
 	if len(problems) > 0 {
 		return problemList(problems)
 	}
@@ -89,10 +91,12 @@ func (a *App) adopt(ctx context.Context) error {
 	}
 	a.orgs.note(organisations)
 	a.keys.Use(keys)
+	findings := loaded.Findings // alone: the rest of loaded, the key files among it, is not held
 	a.findings.Store(&findings)
 	a.shaping.Store(shaping)
 	a.directory.Store(dir)
 	a.domains.Refresh()
+	a.egressSPF.refresh()
 	a.log.Info("directory in force", "generation", dir.Generation(), "swap", time.Since(read))
 	return nil
 }
@@ -121,26 +125,12 @@ func settingName(field string) string {
 	return "[" + strings.ToLower(field) + "]"
 }
 
-// nextGeneration is the number for what the files hold now.
-func (a *App) nextGeneration(ctx context.Context) (generation, error) {
-	last, err := a.lastGeneration(ctx)
-	if err != nil {
-		return generation{}, err
+// after is the number for what the files hold now.
+func (g generation) after(files string) generation {
+	if files == g.Files {
+		return g
 	}
-	digest := sha256.New()
-	for _, file := range append([]string{a.options.ConfigFile, a.config.Registry}, feedFiles(a.config)...) {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			text = []byte(err.Error()) // config.Reload words the problem
-		}
-		fmt.Fprintf(digest, "%d\n", len(text))
-		digest.Write(text)
-	}
-	files := hex.EncodeToString(digest.Sum(nil))
-	if files == last.Files {
-		return last, nil
-	}
-	return generation{Number: last.Number + 1, Files: files}, nil
+	return generation{Number: g.Number + 1, Files: files}
 }
 
 func (a *App) lastGeneration(ctx context.Context) (g generation, err error) {

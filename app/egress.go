@@ -11,9 +11,19 @@ import (
 	"anechoic/relay/delivery"
 )
 
+// The pools that organisations cannot name: brackets are no part of a pool's name.
+const (
+	inboundPool  = "[inbound]"
+	disownedPool = "[disowned]"
+)
+
 // egressPools are the pools of the configuration beside the default one.
-func egressPools(c config.Delivery) (pools []delivery.EgressPool) {
-	for _, p := range c.Pools {
+func egressPools(c config.Config) []delivery.EgressPool {
+	pools := []delivery.EgressPool{
+		{Name: inboundPool, Sources: sourcesOf(c.Inbound.Bind)},
+		{Name: disownedPool, Sources: sourcesOf(c.Disowned.Bind), Helo: c.Disowned.Domain.String()},
+	}
+	for _, p := range c.Delivery.Pools {
 		pool := delivery.EgressPool{Name: p.Name, Helo: p.HELO.String()}
 		for _, s := range p.Sources {
 			pool.Sources = append(pool.Sources, delivery.EgressSource{Address: s.Address, Helo: s.HELO.String(), Weight: s.Weight})
@@ -21,6 +31,13 @@ func egressPools(c config.Delivery) (pools []delivery.EgressPool) {
 		pools = append(pools, pool)
 	}
 	return pools
+}
+
+func sourcesOf(bind []netip.Addr) (sources []delivery.EgressSource) {
+	for _, a := range bind {
+		sources = append(sources, delivery.EgressSource{Address: a})
+	}
+	return sources
 }
 
 // checkEgress refuses to start with an address that nothing can leave from: mail
@@ -51,10 +68,18 @@ func family(c config.Delivery) delivery.Family {
 }
 
 // poolOf names the egress pool a message leaves from: that of the organisation
-// it is proven to come from. The relay's own mail leaves from the default pool.
+// it is proven to come from. What is not in an organisation's name leaves from
+// addresses of its own. The relay's own mail leaves from the default pool.
 func (a *App) poolOf(w custody.Warrant) string {
-	proven, ok := w.(custody.Proven)
-	if !ok {
+	var proven custody.Proven
+	switch w := w.(type) {
+	case custody.Inbound:
+		return inboundPool
+	case custody.Disowned:
+		return disownedPool
+	case custody.Proven:
+		proven = w
+	default:
 		return ""
 	}
 	o, ok := a.directory.Load().Organisation(proven.Organisation())

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"log/slog"
@@ -125,6 +126,13 @@ func (r *recorder) refused(fact ledger.Fact, refusal *mail.Refusal) {
 	}
 }
 
+// alarmed records what is alarming about a proven message, as many as refusals.
+func (r *recorder) alarmed(fact ledger.Fact) {
+	if facts := r.due(fact, fact.Time); len(facts) > 0 {
+		r.write(facts)
+	}
+}
+
 func contradicts(reason mail.Reason) bool {
 	return reason == mail.ReasonAttributionConflict || reason == mail.ReasonOriginContradicted
 }
@@ -132,7 +140,7 @@ func contradicts(reason mail.Reason) bool {
 // due gives the facts to be written now: this one, or none, and what was only
 // counted in a span that is over.
 func (r *recorder) due(fact ledger.Fact, now time.Time) (facts []ledger.Fact) {
-	key := refusedPeer{peerNetwork(fact), fact.Reason, fact.ClaimedOrg}
+	key := refusedPeer{peerNetwork(fact), fact.Reason, cmp.Or(fact.ClaimedOrg, fact.Org)}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.peers[key]

@@ -15,9 +15,8 @@ import (
 	"anechoic/relay/inbound"
 	"anechoic/relay/inbound/echo"
 	"anechoic/relay/limit"
+	"anechoic/relay/screen"
 	"anechoic/relay/smtpd"
-	"anechoic/standard/dkim"
-	"anechoic/standard/dmarc"
 	"anechoic/standard/report"
 )
 
@@ -26,11 +25,16 @@ import (
 type way struct {
 	back *org.Organisation // to its return path: a report
 	to   *org.Inbound      // to the organisation's own server
+
+	forwarding bool // to a rewritten sender of forwarded mail: a report
 }
 
 // wayTo is decided by the recipient, and by who speaks: what an organisation's own
 // client sends is judged as that, whoever it is for, and goes on from custody.
-func wayTo(dir *org.Directory, s *smtpd.Session, rcpt mail.Address) way {
+func (in *intake) wayTo(dir *org.Directory, s *smtpd.Session, rcpt mail.Address) way {
+	if at := in.forwarding.domain(); !at.IsZero() && rcpt.Domain() == at {
+		return way{forwarding: true}
+	}
 	if o, ok := dir.ReturnPath(rcpt.Domain()); ok {
 		return way{back: o}
 	}
@@ -92,6 +96,9 @@ func mayProve(dir *org.Directory, ev *attribution.Evidence) bool {
 func (in *intake) takeInbound(ctx context.Context, m *arriving, fact *ledger.Fact, now time.Time) (receipt custody.Receipt, refusal *mail.Refusal) {
 	dir := in.directory.Load()
 	fact.Direction, fact.Org = "inbound", string(m.question.Route.Organisation)
+	if fact.Identity = ledger.Unproven; m.question.Sender != "" {
+		fact.Identity = ledger.Proven
+	}
 	results := in.checker.Verify(ctx, &m.question, now)
 	found := inbound.Found{Echo: in.observe(ctx, m, &results, now)}
 	found.Vouched, _ = in.checker.Vouched(&results, m.question.From)
@@ -104,7 +111,15 @@ func (in *intake) takeInbound(ctx context.Context, m *arriving, fact *ledger.Fac
 		return receipt, verdict.Why
 	}
 	marked := inbound.Mark(m.header, results.Authres(in.hostname, &m.question, found, m.envelope.UTF8))
-	m.header = attribution.Strip(dir, marked).Prepend(m.trace...)
+	m.header = attribution.Strip(dir, marked)
+	screened := in.screenInbound(ctx, m, dir, fact)
+	if refusal = screened.Refusal(); refusal != nil && screened.Action != screen.Hold {
+		return receipt, refusal
+	}
+	m.header = m.header.Prepend(screened.Headers...).Prepend(m.trace...)
+	if verdict.Action == inbound.Admitted && screened.Action == screen.Hold {
+		verdict.Action, verdict.Why = inbound.Held, screened.Refusal()
+	}
 	if verdict.Action == inbound.Held {
 		return in.detainInbound(ctx, m, verdict, fact, now)
 	}
@@ -138,39 +153,6 @@ func (in *intake) arrivingFrom(tx *smtpd.Transaction, r *smtpd.Received, route *
 			Header: r.Header, Hashes: r.Hashes,
 		},
 	}
-}
-
-// observe asks the table of echoes, and teaches it.
-func (in *intake) observe(ctx context.Context, m *arriving, r *inbound.Results, now time.Time) echo.Verdict {
-	if m.question.Sender != "" {
-		return echo.Verdict{Echo: echo.None}
-	}
-	o := echo.Observation{
-		Time: now, From: m.question.From, Organisational: r.DMARC.OrganisationalDomain, DMARC: r.DMARC.Status == dmarc.Pass, SPF: r.SPFAligned(),
-		Stamps: echo.Read(m.evidence, m.header), Seals: attribution.SealsOf(r.ARC, in.directory.Load().Providers().Microsoft365.ARCDomains),
-	}
-	if in.directory.Load().Providers().Microsoft365.Contains(m.question.Peer) && confirmPeer(ctx, in.resolver, m.question.Peer) == attribution.PeerNameConfirmed {
-		o.Peer = echo.ProviderPeer
-	}
-	if o.Stamps.Any || len(o.Seals) > 0 {
-		o.Signatures = in.aliased(ctx, r.DKIM)
-	}
-	return in.echoes.Observe(echo.Rule{}, o)
-}
-
-// aliased gives the signatures that verified, with where their keys are kept.
-func (in *intake) aliased(ctx context.Context, results []dkim.Result) (list []echo.Signature) {
-	for i, r := range results {
-		if r.Status != dkim.Pass || r.Testing {
-			continue
-		}
-		s := echo.Signature{Domain: r.Domain, Selector: r.Selector, Field: i}
-		if alias, err := in.resolver.CNAME(ctx, r.KeyName); err == nil && len(alias.Records) == 1 {
-			s.Alias = alias.Records[0]
-		}
-		list = append(list, s)
-	}
-	return list
 }
 
 // reportsPerHour is how many reports of one organisation are looked up in the

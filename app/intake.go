@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -17,9 +18,13 @@ import (
 	"anechoic/org"
 	"anechoic/relay/attribution"
 	"anechoic/relay/custody"
+	"anechoic/relay/inbound"
+	"anechoic/relay/inbound/echo"
 	"anechoic/relay/policy"
+	"anechoic/relay/screen"
 	"anechoic/relay/signing"
 	"anechoic/relay/smtpd"
+	"anechoic/standard/arc"
 	"anechoic/standard/dkim"
 	"anechoic/watch/seen"
 )
@@ -28,6 +33,7 @@ import (
 // place that makes Evidence out of a transaction.
 type intake struct {
 	hostname  string
+	spool     string // folder of bodies that are too large for memory
 	maxHops   int
 	directory *atomic.Pointer[org.Directory]
 	domains   *org.Proofs
@@ -35,21 +41,37 @@ type intake struct {
 	passwords *credentials
 	signer    *signing.Signer
 	queue     *custody.Queue
+	storage   func() error // custody.ErrFull: there is no room
 	budgets   *budgets
 	recorder  *recorder
 	metrics   *metrics.Metrics
 	seen      *seen.Table
 	returns   *returns
+	scanners  scanners
 	log       *slog.Logger
+
+	checker    *inbound.Checker
+	echoes     *echo.Table
+	recipients *callAhead
+	forwarding forwarding
 }
 
-// Mail implements smtpd.Handler. Nothing is decided before a recipient is known.
-func (in *intake) Mail(context.Context, *smtpd.Transaction) *mail.Refusal { return nil }
+// Mail implements smtpd.Handler. Nothing is decided before a recipient is known, but
+// that there is no room to keep what would be sent: nobody is to send it in vain.
+func (in *intake) Mail(_ context.Context, tx *smtpd.Transaction) *mail.Refusal {
+	err := in.storage()
+	if !errors.Is(err, custody.ErrFull) {
+		return nil // what else is wrong with the store is said where it is met
+	}
+	refusal := mail.DiskFull.Because("%v", err)
+	in.recorder.refused(transactionFact(tx, time.Now()), refusal)
+	return refusal
+}
 
 // Rcpt implements smtpd.Handler: a peer that can prove nothing is refused here,
 // before it sends a message.
-func (in *intake) Rcpt(_ context.Context, tx *smtpd.Transaction, rcpt mail.Recipient) *mail.Refusal {
-	refusal := in.judgeRecipient(tx, rcpt)
+func (in *intake) Rcpt(ctx context.Context, tx *smtpd.Transaction, rcpt mail.Recipient) *mail.Refusal {
+	refusal := in.judgeRecipient(ctx, tx, rcpt)
 	if refusal != nil {
 		fact := transactionFact(tx, time.Now())
 		fact.Rcpt = []string{rcpt.Address.String()}
@@ -58,20 +80,21 @@ func (in *intake) Rcpt(_ context.Context, tx *smtpd.Transaction, rcpt mail.Recip
 	return refusal
 }
 
-func (in *intake) judgeRecipient(tx *smtpd.Transaction, rcpt mail.Recipient) *mail.Refusal {
+func (in *intake) judgeRecipient(ctx context.Context, tx *smtpd.Transaction, rcpt mail.Recipient) *mail.Refusal {
 	dir := in.directory.Load()
 	session := tx.Session
-	o, back := dir.ReturnPath(rcpt.Address.Domain())
-	if first := tx.Envelope.Recipients; len(first) > 0 && isReturn(dir, first[0].Address) != back {
+	w := in.wayTo(dir, session, rcpt.Address)
+	if first := tx.Envelope.Recipients; len(first) > 0 && in.wayTo(dir, session, first[0].Address) != w {
 		return mail.DirectionMixed.Because("%s goes another way than %s", rcpt.Address.Domain(), first[0].Address.Domain())
 	}
-	if back {
-		return in.judgeReturn(tx, o, rcpt.Address, time.Now().UTC())
-	}
-	if _, inbound := dir.InboundFor(rcpt.Address.Domain()); inbound && session.Username == "" {
-		return mail.InboundNotOffered.Because("%s is an inbound domain", rcpt.Address.Domain())
-	}
-	if session.BalancerItself {
+	switch {
+	case w.back != nil:
+		return in.judgeReturn(tx, w.back, rcpt.Address, time.Now().UTC())
+	case w.forwarding:
+		return in.judgeForwardingDomain(tx, rcpt.Address, time.Now().UTC())
+	case w.to != nil:
+		return in.judgeInward(ctx, tx, w.to, rcpt)
+	case session.BalancerItself:
 		return mail.RelayDenied.Because("the balancer %s speaks for itself", session.Balancer)
 	}
 	return attribution.AtRecipient(dir, session.Peer.Addr(), session.TLS != nil, session.Username, clientKey(session, time.Now()))
@@ -99,8 +122,12 @@ func (in *intake) take(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Rece
 	if refusal = in.judgeHeader(r); refusal != nil {
 		return receipt, refusal
 	}
-	if o, back := dir.ReturnPath(tx.Envelope.Recipients[0].Address.Domain()); back {
-		return in.takeReturn(ctx, tx, r, o, fact, now)
+	w := in.wayTo(dir, tx.Session, tx.Envelope.Recipients[0].Address)
+	if w.back != nil {
+		return in.takeReturn(ctx, tx, r, w.back, fact, now)
+	}
+	if w.forwarding {
+		return in.takeForwardReport(ctx, tx, r, fact, now)
 	}
 	originators, refusal := tx.Envelope.ReadOriginators(r.Header)
 	if refusal != nil {
@@ -108,28 +135,30 @@ func (in *intake) take(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Rece
 	}
 	tellOriginators(fact, dir, originators)
 	evidence := evidenceOf(dir, tx, r.Header, originators, now)
-	if refusal = in.lookUp(ctx, dir, &evidence, r, now); refusal != nil {
-		return receipt, refusal
+	if w.to != nil && !mayProve(dir, &evidence) {
+		return in.takeInbound(ctx, in.arrivingFrom(tx, r, w.to, originators.From.Address, &evidence, now), fact, now)
 	}
+	proof, refusal := in.attribute(ctx, dir, &evidence, r, now)
 	tellEvidence(fact, &evidence)
-	proof, refusal := attribution.Attribute(dir, &evidence, now)
+	header := attribution.Strip(dir, r.Header)
+	var warrant custody.Proven
+	if refusal == nil {
+		warrant, refusal = policy.Permit(dir, proof, messageOf(tx.Envelope.From, header, originators), in.standing(ctx, now))
+	}
+	if refusal != nil && w.to != nil && !refusal.Temporary() { // nobody's here: mail like any other that comes in
+		return in.takeInbound(ctx, in.arrivingFrom(tx, r, w.to, originators.From.Address, &evidence, now), fact, now)
+	}
+	tellProof(fact, proof)
+	if refusal != nil && !in.forwarding.domain().IsZero() && policy.Seals(dir, proof) {
+		return in.takeDisowned(ctx, &forwarded{tx: tx, r: r, dir: dir, proof: proof, evidence: evidence, originators: originators, header: header}, fact, now)
+	}
+	if refusal != nil && policy.Detains(dir, proof, originators) {
+		return in.detain(ctx, in.detention(tx, proof, evidence, originators, header, r.Body, now), refusal, fact, now)
+	}
 	if refusal != nil {
 		in.budgets.refused(dir, &evidence, refusal, now)
 		in.see(dir, &evidence, tx, originators, refusal, now)
-		return receipt, refusal
-	}
-	tellProof(fact, proof)
-	header := attribution.Strip(dir, r.Header)
-	warrant, refusal := policy.Permit(dir, proof, messageOf(tx.Envelope.From, header, originators), in.standing(ctx, now))
-	if refusal != nil && policy.Detains(dir, proof, originators) {
-		return in.detain(ctx, custody.Detention{
-			ID: tx.ID, Organisation: proof.Organisation(), Source: proof.Source(), Reason: refusal.Reason(), Evidence: evidence,
-			From: originators.From.Address, Envelope: tx.Envelope, Header: header.Prepend(received(in.hostname, tx, now)), Body: r.Body,
-		}, refusal, fact, now)
-	}
-	if refusal != nil {
-		in.budgets.refused(dir, &evidence, refusal, now)
-		return receipt, refusal
+		return in.learn(ctx, tx, dir, evidence, originators, mail.Message{Header: header, Body: r.Body}, refusal, fact, now)
 	}
 	spent, refusal := in.budgets.spend(dir, proof, tx.Envelope, now)
 	if refusal != nil {
@@ -140,12 +169,28 @@ func (in *intake) take(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Rece
 			in.budgets.principals.Return(now, spent...)
 		}
 	}()
+	verdict := in.screenOutbound(ctx, tx, proof, dir, mail.Message{Header: header, Body: r.Body}, fact)
+	if verdict.Action == screen.Hold {
+		return in.detain(ctx, in.detention(tx, proof, evidence, originators, header, r.Body, now), verdict.Refusal(), fact, now)
+	}
+	if refusal = verdict.Refusal(); refusal != nil {
+		return receipt, refusal
+	}
+	header = header.Prepend(verdict.Headers...)
 	signatures, refusal := in.sign(ctx, warrant, dir, header, r.Hashes, now)
 	if refusal != nil {
 		return receipt, refusal
 	}
 	header = header.Prepend(append([]mail.Field{received(in.hostname, tx, now)}, signatures...)...)
 	return in.keep(ctx, custody.Submission{ID: tx.ID, Warrant: warrant, Envelope: tx.Envelope, Header: header, Body: r.Body}, fact, now)
+}
+
+// attribute asks whose a message is, after what it takes to know.
+func (in *intake) attribute(ctx context.Context, dir *org.Directory, ev *attribution.Evidence, r *smtpd.Received, now time.Time) (proof attribution.Proof, refusal *mail.Refusal) {
+	if refusal = in.lookUp(ctx, dir, ev, r, now); refusal != nil {
+		return proof, refusal
+	}
+	return attribution.Attribute(dir, ev, now)
 }
 
 // judgeHeader refuses what is no message by itself.
@@ -204,12 +249,27 @@ func (in *intake) lookUp(ctx context.Context, dir *org.Directory, ev *attributio
 			return refusal
 		}
 		s, ok := dir.Tenant(strings.ToLower(ev.Header.TenantID.Value))
-		wanted = wanted || ok && s.RequireDKIM
+		learning := learns(dir, ev.From)
+		wanted = wanted || ok && s.RequireDKIM || learning
+		if (ok || learning) && ev.PeerName == attribution.PeerNameConfirmed && attribution.Accused(r.Header, ev.From) {
+			in.readChain(ctx, providers.Microsoft365.ARCDomains, ev, r, now)
+		}
 	}
 	if wanted {
 		ev.Signatures, ev.SignaturesFailed = in.verified(ctx, r, now)
 	}
 	return nil
+}
+
+// readChain adds to the evidence what the provider's seals say. It costs look-ups and
+// signatures, so it is asked only where the words would decide if they are genuine.
+func (in *intake) readChain(ctx context.Context, sealers []mail.Domain, ev *attribution.Evidence, r *smtpd.Received, now time.Time) {
+	if len(sealers) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, inbound.DefaultLimit)
+	defer cancel()
+	ev.ReadChain(arc.Validate(ctx, in.resolver, r.Header, r.Hashes, now), sealers)
 }
 
 // clientKey is the key of the client's certificate. The handshake proved that the
@@ -274,7 +334,7 @@ func (in *intake) sign(ctx context.Context, w custody.Proven, dir *org.Directory
 // keep is the durable write. The 250 rests on it alone.
 func (in *intake) keep(ctx context.Context, s custody.Submission, fact *ledger.Fact, now time.Time) (receipt custody.Receipt, refusal *mail.Refusal) {
 	accepted := *fact
-	accepted.Event, accepted.Identity, accepted.Disposition = ledger.Accepted, ledger.Proven, ledger.DispositionRelayed
+	accepted.Event, accepted.Identity, accepted.Disposition = ledger.Accepted, cmp.Or(fact.Identity, ledger.Proven), ledger.DispositionRelayed
 	s.Facts = []ledger.Fact{accepted}
 	start := time.Now()
 	receipt, err := in.queue.Keep(ctx, s, now)
@@ -352,6 +412,9 @@ func tellEvidence(fact *ledger.Fact, ev *attribution.Evidence) {
 }
 
 func tellProof(fact *ledger.Fact, p attribution.Proof) {
+	if p.IsZero() {
+		return
+	}
 	fact.Org, fact.ClaimedOrg = string(p.Organisation()), ""
 	fact.Source, fact.Origin = p.Source(), string(p.Origin())
 	fact.Proofs = slices.Clip(p.Methods().Names())

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"anechoic/mail"
 	"anechoic/mail/dns"
 	"anechoic/relay/attribution"
+	"anechoic/relay/custody"
 	"anechoic/relay/smtpd"
 )
 
@@ -151,5 +153,23 @@ func TestManyPeersDoNotFillMemory(t *testing.T) {
 	}
 	if len(r.peers) > refusalPeersAtMost {
 		t.Errorf("%d peers are remembered", len(r.peers))
+	}
+}
+
+// TestNobodySendsAMessageInVainToAFullDisk: that there is no room is said at MAIL, and only
+// that: another fault of the store is met where it matters.
+func TestNobodySendsAMessageInVainToAFullDisk(t *testing.T) {
+	var state error
+	in := &intake{storage: func() error { return state }, recorder: newRecorder(memory.New(), slog.New(slog.DiscardHandler))}
+	tx := &smtpd.Transaction{ID: mail.NewID(time.Now()), Session: &smtpd.Session{}}
+	for _, c := range []struct {
+		state error
+		want  *mail.Refusal
+	}{{nil, nil}, {fmt.Errorf("engine: /data: %w: 10 MiB are free", custody.ErrFull), mail.DiskFull}, {custody.ErrBroken, nil}, {nil, nil}} {
+		state = c.state
+		got := in.Mail(t.Context(), tx)
+		if (got == nil) != (c.want == nil) || got != nil && got.Reason() != c.want.Reason() {
+			t.Errorf("with %v: %v, want %v", c.state, got, c.want)
+		}
 	}
 }

@@ -49,23 +49,19 @@ func securityOf(route *org.Inbound) delivery.Security {
 
 // probe asks the server of a recipient whether it knows it.
 func (a *App) probe(ctx context.Context, rcpt mail.Recipient) delivery.Result {
-	route, end := a.dispatcher.Router.Inward(ctx, rcpt.Address.Domain())
-	if end != nil {
-		return *end
-	}
-	return a.transport.Probe(ctx, route, inboundPool, mail.Address{}, rcpt)[0]
+	return a.probeFrom(ctx, inboundPool, mail.Address{}, rcpt)
 }
 
 // stillInbound says that the recipients' domains are still the organisation's: what
-// was taken for one is never handed to another.
-func (a *App) stillInbound(lease *custody.Lease, w custody.Inbound) *mail.Refusal {
+// was taken for one is never handed to another; and that it does not leave as anybody's.
+func (a *App) stillInbound(ctx context.Context, lease *custody.Lease, content custody.Content, w custody.Inbound) *mail.Refusal {
 	for _, r := range lease.Recipients {
 		route, ok := a.directory.Load().InboundFor(r.Address.Domain())
 		if !ok || route.Organisation != w.Organisation() {
 			return mail.RelayDenied.Because("%s is no longer an inbound domain of %s", r.Address.Domain(), w.Organisation())
 		}
 	}
-	return nil
+	return a.leavesAsNobody(ctx, lease, content, fromInbound)
 }
 
 // inwardTransport takes what was sent from here for an organisation whose mail comes
@@ -146,6 +142,9 @@ func (in *intake) arrivingFromCustody(a *delivery.Attempt, now time.Time) (*arri
 		id: mail.NewID(now), envelope: a.Envelope, header: header, raw: a.Content.Header(), body: body, from: originators.From.Address,
 		evidence: attribution.ReadHeader(dir, header),
 		question: inbound.Question{Route: route, MailFrom: a.Envelope.From, From: originators.From.Address.Domain(), Header: header, Hashes: hashes, Sender: org.ID(a.Message.Organisation)},
+	}
+	if a.Message.Kind == custody.KindDisowned { // who forwarded it is not who sent it
+		m.question.Sender = ""
 	}
 	m.trace = []mail.Field{mail.NewField("Received", "by "+in.hostname+" with LOCAL id "+string(m.id)+";\r\n\t"+now.Format(time.RFC1123Z))}
 	return m, nil

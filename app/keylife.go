@@ -34,7 +34,11 @@ func (a *App) locksmith() *signing.Locksmith {
 
 // keyFacts tell the ledger of a change of keys.
 func keyFacts(o signing.Order, ref signing.KeyRef, now time.Time) []ledger.Fact {
-	return []ledger.Fact{{Time: now.UTC(), Event: ledger.KeyChanged, Org: string(ref.Organisation), Detail: string(o.Verb) + " " + ref.RecordName() + " (" + string(ref.Algorithm) + ")"}}
+	detail := string(o.Verb) + " " + ref.RecordName() + " (" + string(ref.Algorithm) + ")"
+	if o.By != "" {
+		detail += " by " + o.By
+	}
+	return []ledger.Fact{{Time: now.UTC(), Event: ledger.KeyChanged, Org: string(ref.Organisation), Detail: detail}}
 }
 
 // signedByRevoked holds what a key signed that was revoked since: receivers would

@@ -85,7 +85,12 @@ func (a *App) askAgain(ctx context.Context, lease *custody.Lease, content custod
 	case custody.Proven:
 		proven = w
 	case custody.Inbound:
-		return a.stillInbound(lease, w)
+		return a.stillInbound(ctx, lease, content, w)
+	case custody.Disowned:
+		if refusal := a.stillDisowned(lease, content, w); refusal != nil {
+			return refusal
+		}
+		return a.leavesAsNobody(ctx, lease, content, fromDisowned)
 	default:
 		return nil // a Notice is the relay's own
 	}
@@ -125,6 +130,8 @@ func mayBeTold(b delivery.Bounce) (of org.ID, ok bool) {
 		return w.Organisation(), true
 	case custody.Inbound:
 		return w.Organisation(), w.Verdicts().Answerable && b.Kind == delivery.NoticeFailed
+	case custody.Disowned:
+		return w.Organisation(), b.Kind == delivery.NoticeFailed // and only to whom beforeRewriting finds
 	}
 	return "", false
 }
@@ -141,8 +148,14 @@ func (a *App) bounce(_ context.Context, b delivery.Bounce) ([]custody.Submission
 	if err != nil {
 		return nil, fmt.Errorf("bounce of %s: %w", b.Lease.ID, err)
 	}
+	original := b.Lease.Message.Envelope
+	if b.Warrant.Kind() == custody.KindDisowned {
+		if original, ok = a.beforeRewriting(original, header, of, b.Now); !ok {
+			return nil, nil
+		}
+	}
 	report := bounce.Report{
-		ID: mail.NewID(b.Now), Hostname: a.config.Hostname.String(), About: b.Lease.ID, Envelope: b.Lease.Message.Envelope,
+		ID: mail.NewID(b.Now), Hostname: a.config.Hostname.String(), About: b.Lease.ID, Envelope: original,
 		Header: header, Arrived: b.Lease.Message.Kept, Now: b.Now,
 		Action: noticeActions[b.Kind], Expires: b.Lease.Message.Expires,
 	}

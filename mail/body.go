@@ -39,7 +39,7 @@ func (b *Body) Reader() io.Reader {
 	return bytes.NewReader(b.mem)
 }
 
-// InMemory gives the bytes, shared, if they are in memory.
+// InMemory gives the bytes, shared, if they are in memory. They stay after Close.
 func (b *Body) InMemory() ([]byte, bool) { return b.mem, b.file == nil }
 
 // Close gives up the temporary file, if there is one.

@@ -51,6 +51,7 @@ const (
 	ReasonLookupFailed        Reason = "LOOKUP_FAILED"     // DNS did not answer
 	ReasonKeyNotPublished     Reason = "KEY_NOT_PUBLISHED" // no configured DKIM key of the domain is in DNS
 	ReasonKeyRevoked          Reason = "KEY_REVOKED"       // a message in custody bears a signature of a key since revoked
+	ReasonEgressInSPF         Reason = "EGRESS_IN_SPF"     // SPF of an organisation's domain lists an address that mail of others leaves from
 	ReasonSigningFailed       Reason = "SIGNING_FAILED"
 	ReasonCustodyFailed       Reason = "CUSTODY_FAILED" // the message could not be stored
 	ReasonDiskFull            Reason = "DISK_FULL"
@@ -116,6 +117,7 @@ func Reasons() []Reason {
 		ReasonLookupFailed,
 		ReasonKeyNotPublished,
 		ReasonKeyRevoked,
+		ReasonEgressInSPF,
 		ReasonSigningFailed,
 		ReasonCustodyFailed,
 		ReasonDiskFull,

@@ -101,6 +101,7 @@ var (
 	LookupFailed    = refuse(451, "4.4.3", ReasonLookupFailed, "A DNS look-up failed, try again later")
 	KeyNotPublished = refuse(451, "4.7.5", ReasonKeyNotPublished, "The domain's DKIM key is not published, try again later")
 	KeyRevoked      = refuse(550, "5.7.5", ReasonKeyRevoked, "The key that signed this message was revoked")
+	EgressInSPF     = refuse(550, "5.7.1", ReasonEgressInSPF, "A sender's domain lists in SPF an address that mail of others leaves from")
 	SigningFailed   = refuse(451, "4.7.5", ReasonSigningFailed, "The message could not be signed, try again later")
 	CustodyFailed   = refuse(451, "4.3.0", ReasonCustodyFailed, "The message could not be stored, try again later")
 	DiskFull        = refuse(452, "4.3.1", ReasonDiskFull, "Out of storage, try again later")

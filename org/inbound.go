@@ -20,11 +20,19 @@ type Inbound struct {
 	TLSSPKI      [][32]byte
 	DMARC        string // DMARCObserve or DMARCEnforce
 	Echo         string // EchoMark, EchoHold or EchoRefuse: what becomes of a suspected echo
+	Vouched      []Vouch
 	Bounces      string // BouncesOurs or BouncesAny
 	AskServer    bool   // unknown recipients are found by asking the organisation's server
 
 	recipients map[string]struct{} // in lower case: local@domain, or @domain for all there; nil: there is no list
 	entry      entry
+}
+
+// Vouch says that a tenant of Microsoft 365 may send as a domain, and as all below it,
+// whatever else its mail looks like.
+type Vouch struct {
+	From   mail.Domain
+	Tenant string // GUID, in lower case
 }
 
 // The values of Inbound.DMARC; enforce where nothing is written.
@@ -79,6 +87,13 @@ type InboundEntry struct {
 	Bounces        string           `toml:"bounces"`
 	Recipients     string           `toml:"recipients"`
 	RecipientsFile string           `toml:"recipients_file"`
+	Vouched        []VouchEntry     `toml:"vouched"`
+}
+
+// VouchEntry is a tenant that somebody knows to belong to a domain.
+type VouchEntry struct {
+	From   string `toml:"from"`
+	Tenant string `toml:"tenant"`
 }
 
 // InboundTLSEntry says what the organisation's own server must show.
@@ -112,6 +127,7 @@ func (b *builder) inboundRoute(o *Organisation, i, j int) *Inbound {
 	}
 	in.Bounces = b.choice(where+".bounces", e.Bounces, usual, other)
 	in.AskServer = b.choice(where+".recipients", e.Recipients, recipientsAny, recipientsAsk) == recipientsAsk
+	b.vouched(in, where+".vouched", e.Vouched)
 	b.inboundTLS(in, where+".tls", e.TLS)
 	b.recipients(in, where+".recipients_file", e.RecipientsFile)
 	return in
@@ -126,6 +142,25 @@ func (b *builder) inboundDomains(in *Inbound, o *Organisation, where string, dom
 		if name, ok := b.domainName(at, s); ok && b.owns(o, at, name) {
 			in.Domains = append(in.Domains, name)
 			b.claims.inbound = append(b.claims.inbound, claim[mail.Domain, *Inbound]{name, in, b.below(where+".domains", len(in.Domains)-1)})
+		}
+	}
+}
+
+// vouched reads the tenants that somebody knows. One that all share would vouch for
+// everybody.
+func (b *builder) vouched(in *Inbound, where string, entries []VouchEntry) {
+	for k, e := range entries {
+		at, guid := b.below(where, k), strings.ToLower(e.Tenant)
+		from, ok := b.domainName(at+".from", e.From)
+		switch {
+		case !isGUID(guid):
+			b.refuse(at+".tenant", "a GUID such as 11111111-1111-4111-8111-111111111111, as anechoic echo show lists it", "%q is no tenant id", e.Tenant)
+		case ReservedTenant(guid):
+			b.refuse(at+".tenant", "find the tenant's own id", "tenant %s is shared by everybody and proves nothing", guid)
+		case ok && from.IsPublicSuffix():
+			b.refuse(at+".from", "name the domain itself", "%s is a public suffix: the names below it belong to different people", from)
+		case ok:
+			in.Vouched = append(in.Vouched, Vouch{from, guid})
 		}
 	}
 }

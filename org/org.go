@@ -62,6 +62,8 @@ type Organisation struct {
 	Egress          string       // the pool its mail leaves from; empty: the default
 	Suppression     *Suppression // nil: it has no suppression list
 	Screening       Screening    // of its mail, by scanners
+	Learning        bool         // not all its sources are known yet: some mail in its name is held that would be refused
+	Digest          bool         // its security contact is told once a day what is held
 	Domains         []*Domain
 	Sources         []*Source
 	Inbound         []*Inbound

@@ -121,6 +121,7 @@ func (b *builder) waysIn() {
 		b.inbounds(i)
 		b.returns(i)
 		b.screening(i)
+		b.held(i)
 	}
 }
 

@@ -100,6 +100,8 @@ type OrganisationEntry struct {
 	Egress          string            `toml:"egress"`
 	Suppression     *SuppressionEntry `toml:"suppression"`
 	Screening       *ScreeningEntry   `toml:"screening"`
+	Learning        bool              `toml:"learning"`
+	Digest          string            `toml:"quarantine_digest"`
 	Domains         []DomainEntry     `toml:"domain"`
 	Sources         []SourceEntry     `toml:"source"`
 	Inbound         []InboundEntry    `toml:"inbound"`

@@ -76,6 +76,7 @@ func (sh *shell) printStatus(s api.Status) error {
 	if sites := sitesSentence(s.Sites); sites != "" {
 		sh.printf("sites     %s\n", sites)
 	}
+	sh.printf("screens   %s\n", scannersSentence(s.Scanners))
 	for _, one := range s.Suspensions {
 		sh.printf("suspended %s %s since %s by %s (%s)\n", one.Scope, one.Name, stamp(one.At), one.By, count(one.Recipients, "recipient waits", "recipients wait"))
 	}
@@ -109,6 +110,28 @@ func sitesSentence(n api.SiteCounts) string {
 		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+// scannersSentence says of each scanner whether it is there.
+func scannersSentence(scanners []api.Scanner) string {
+	var parts []string
+	for _, s := range scanners {
+		part := s.Name + " answers"
+		if s.Name == "checks" {
+			part = "our own checks"
+		}
+		if !s.Answers {
+			part = s.Name + " does NOT answer (" + s.Detail + ")"
+		}
+		switch s.Circuit {
+		case "open":
+			part += ", left alone after losses: mail waits or is held"
+		case "half_open":
+			part += ", lost lately: the next message shows"
+		}
+		parts = append(parts, part)
+	}
+	return orDash(strings.Join(parts, "; "))
 }
 
 func queueSentence(q api.QueueDepth) string {

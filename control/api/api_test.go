@@ -22,6 +22,8 @@ import (
 	"anechoic/org/document"
 	"anechoic/relay/custody"
 	"anechoic/relay/delivery"
+	"anechoic/relay/inbound/echo"
+	"anechoic/relay/quarantine"
 	"anechoic/relay/signing"
 	"anechoic/watch/seen"
 )
@@ -102,6 +104,7 @@ func newRelay(t testing.TB, text string) *relay {
 		t.Fatal(err)
 	}
 	r := &relay{engine: engine}
+	echoes := new(echo.Table)
 	r.Server = &Server{
 		Queue: queue, Delivery: &delivery.Dispatcher{Queue: queue}, Traffic: metrics.New("v1"), Ledger: engine, Keys: fakeKeys{unpublished: "an1e"}, Log: slog.New(slog.DiscardHandler),
 		Directory: func() (*org.Directory, []org.Finding) { return dir, findings },
@@ -116,6 +119,11 @@ func newRelay(t testing.TB, text string) *relay {
 			}
 			return mail.ForwardedMail.Because("it was forwarded"), nil
 		},
+		Approvals: quarantine.NewApprovals(engine, 3),
+		Digest: func(_ context.Context, w DigestWish) (DigestSent, error) {
+			return DigestSent{Org: w.Org, DryRun: w.DryRun}, quarantine.ErrNothingNew
+		},
+		Echoes: echoes, ForgetEcho: func(_ context.Context, d mail.Domain, _ string) (bool, error) { return echoes.Forget(d), nil },
 		Seen: new(seen.Table), Organisations: &fakeOrganisations{known: map[org.ID]OrganisationRecord{"acme": {ID: "acme", State: OrganisationClosed}}},
 	}
 	return r
@@ -387,6 +395,8 @@ func FuzzRequest(f *testing.F) {
 		{"POST", "/api/v1/queue/drop", "", `{"domain":"xn--a","state":"queued"}`},
 		{"POST", "/api/v1/quarantine/release", "", `{"reason":"FORWARDED_MAIL","dry_run":true}`},
 		{"GET", "/api/v1/seen", "org=acme&tenant=x&limit=1", ""},
+		{"GET", "/api/v1/echo/mail.partner.test", "", ""},
+		{"POST", "/api/v1/echo/partner.test/forget", "", ""},
 		{"POST", "/api/v1/organisations/acme/close", "", `{"dry_run":true}`},
 		{"POST", "/api/v1/keys/acme/acme.test/add", "", `{"algorithm":"ed25519","selector":"x"}`},
 		{"POST", "/api/v1/keys/acme/acme.test/rotate", "", `{"retire_after_seconds":9e18,"dry_run":true}`},

@@ -116,9 +116,61 @@ func (c *Client) Quarantine(ctx context.Context, query url.Values) (DetainedPage
 	return get[DetainedPage](ctx, c, "/api/v1/quarantine", query)
 }
 
-// Detained asks for one detained message.
+// Detained asks for one detained message, without its content.
 func (c *Client) Detained(ctx context.Context, id mail.ID) (DetainedMessage, error) {
 	return get[DetainedMessage](ctx, c, "/api/v1/quarantine/"+url.PathEscape(string(id)), nil)
+}
+
+// DetainedContent is Detained with the message as safe text.
+func (c *Client) DetainedContent(ctx context.Context, id mail.ID) (DetainedMessage, error) {
+	return get[DetainedMessage](ctx, c, "/api/v1/quarantine/"+url.PathEscape(string(id)), url.Values{"content": {"true"}})
+}
+
+// JudgeTelling is Judge for many messages: progress is told how far it came. After
+// an error the Judgement says what was done before.
+func (c *Client) JudgeTelling(ctx context.Context, verb Verb, chosen DetainedSelection, progress func(reached, of int)) (told Judgement, err error) {
+	body, err := c.do(ctx, http.MethodPost, "/api/v1/quarantine/"+string(verb), url.Values{"progress": {"true"}}, chosen)
+	if err != nil {
+		return told, err
+	}
+	defer body.Close()
+	for lines := json.NewDecoder(body); ; {
+		var line JudgeLine
+		if err := lines.Decode(&line); err != nil {
+			return told, errors.Join(ctx.Err(), fmt.Errorf("%s: the relay stopped in the middle: %w", verb, err))
+		}
+		if line.Judgement != nil {
+			told = *line.Judgement
+		}
+		switch {
+		case line.Problem != nil:
+			return told, line.Problem
+		case line.Judgement != nil:
+			return told, nil
+		}
+		progress(line.Reached, line.Of)
+	}
+}
+
+// Copy gives a detained message as it would be sent, with a warning. The caller
+// closes it.
+func (c *Client) Copy(ctx context.Context, id mail.ID, by string) (io.ReadCloser, error) {
+	return c.do(ctx, http.MethodGet, "/api/v1/quarantine/"+url.PathEscape(string(id))+"/copy", url.Values{"by": {by}}, nil)
+}
+
+// Approvals lists the releases that wait for a second person.
+func (c *Client) Approvals(ctx context.Context) (ProposalList, error) {
+	return get[ProposalList](ctx, c, "/api/v1/quarantine/approvals", nil)
+}
+
+// SteerApproval approves or refuses one.
+func (c *Client) SteerApproval(ctx context.Context, verb Verb, id mail.ID, wish ApprovalWish) (ApprovalDone, error) {
+	return ask[ApprovalDone](ctx, c, http.MethodPost, "/api/v1/quarantine/approvals/"+url.PathEscape(string(id))+"/"+string(verb), nil, wish)
+}
+
+// Digest sends an organisation's digest of held mail now, or shows it.
+func (c *Client) Digest(ctx context.Context, wish DigestWish) (DigestSent, error) {
+	return ask[DigestSent](ctx, c, http.MethodPost, "/api/v1/quarantine/digest", nil, wish)
 }
 
 // Judge releases or drops detained messages.
@@ -150,6 +202,21 @@ func (c *Client) Organisations(ctx context.Context) ([]OrganisationRecord, error
 // SteerOrganisation closes or reopens an organisation.
 func (c *Client) SteerOrganisation(ctx context.Context, verb Verb, id string, wish OrganisationWish) (OrganisationRecord, error) {
 	return ask[OrganisationRecord](ctx, c, http.MethodPost, "/api/v1/organisations/"+url.PathEscape(id)+"/"+string(verb), nil, wish)
+}
+
+// CheckInbound tries the ways that mail for a domain can take.
+func (c *Client) CheckInbound(ctx context.Context, domain string) (InboundCheck, error) {
+	return get[InboundCheck](ctx, c, "/api/v1/inbound/"+url.PathEscape(domain)+"/check", nil)
+}
+
+// EchoProfile asks what was learned of a From domain.
+func (c *Client) EchoProfile(ctx context.Context, domain string) (EchoProfile, error) {
+	return get[EchoProfile](ctx, c, "/api/v1/echo/"+url.PathEscape(domain), nil)
+}
+
+// ForgetEcho has it forgotten.
+func (c *Client) ForgetEcho(ctx context.Context, domain string) (EchoForgotten, error) {
+	return ask[EchoForgotten](ctx, c, http.MethodPost, "/api/v1/echo/"+url.PathEscape(domain)+"/forget", nil, nil)
 }
 
 // Reload has the relay read its files again.
@@ -232,7 +299,7 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		return nil, fmt.Errorf("%s: %w (start it with: anechoic serve)", c.socket, ErrNotRunning)
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", c.socket, err)
-	case answer.StatusCode != http.StatusOK:
+	case answer.StatusCode != http.StatusOK && answer.StatusCode != http.StatusAccepted:
 		defer answer.Body.Close()
 		return nil, readProblem(answer)
 	}

@@ -17,6 +17,8 @@ import (
 	"anechoic/org"
 	"anechoic/relay/custody"
 	"anechoic/relay/delivery"
+	"anechoic/relay/inbound/echo"
+	"anechoic/relay/quarantine"
 	"anechoic/relay/signing"
 	"anechoic/relay/suppression"
 	"anechoic/watch/seen"
@@ -58,10 +60,17 @@ type Server struct {
 	// Release judges a detained message again, and keeps it as proven where that
 	// is what it is now; the refusal says why it stays. With dryRun it only judges.
 	Release       func(ctx context.Context, id mail.ID, by string, dryRun bool) (*mail.Refusal, error)
+	Approvals     *quarantine.Approvals                                 // of releases of many messages
+	Digest        func(context.Context, DigestWish) (DigestSent, error) // quarantine.ErrNothingNew: there is none
 	Seen          *seen.Table
 	Suppression   *suppression.List
 	Organisations Organisations
-	Log           *slog.Logger
+	CheckInbound  CheckInbound
+	Echoes        *echo.Table
+	// ForgetEcho drops what was learned of a domain, for somebody; false: nothing was.
+	ForgetEcho func(ctx context.Context, domain mail.Domain, by string) (bool, error)
+	Scanners   func(context.Context) []Scanner // nil: there are none to tell of
+	Log        *slog.Logger
 }
 
 // Handler answers /api/v1.
@@ -82,12 +91,19 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/v1/messages/{id}", s.answer(s.message))
 	mux.HandleFunc("GET /api/v1/quarantine", s.answer(s.quarantine))
 	mux.HandleFunc("GET /api/v1/quarantine/{id}", s.answer(s.detained))
-	mux.HandleFunc("POST /api/v1/quarantine/{verb}", s.answer(s.judge))
+	mux.HandleFunc("GET /api/v1/quarantine/{id}/copy", s.exported)
+	mux.HandleFunc("POST /api/v1/quarantine/{verb}", s.judging)
+	mux.HandleFunc("POST /api/v1/quarantine/digest", s.answer(s.digest))
+	mux.HandleFunc("GET /api/v1/quarantine/approvals", s.answer(s.approvals))
+	mux.HandleFunc("POST /api/v1/quarantine/approvals/{id}/{verb}", s.within(verifyTimeout, s.steerApproval))
 	mux.HandleFunc("GET /api/v1/suppression/{org}", s.answer(s.suppressed))
 	mux.HandleFunc("POST /api/v1/suppression/{org}/{verb}", s.answer(s.steerSuppression))
 	mux.HandleFunc("GET /api/v1/seen", s.answer(s.seen))
 	mux.HandleFunc("GET /api/v1/organisations", s.answer(s.organisationRecords))
 	mux.HandleFunc("POST /api/v1/organisations/{id}/{verb}", s.answer(s.steerOrganisation))
+	mux.HandleFunc("GET /api/v1/echo/{domain}", s.answer(s.echoProfile))
+	mux.HandleFunc("POST /api/v1/echo/{domain}/forget", s.answer(s.forgetEcho))
+	mux.HandleFunc("GET /api/v1/inbound/{domain}/check", s.answer(s.checkInbound))
 	mux.HandleFunc("POST /api/v1/reload", s.answer(s.reload))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		write(w, notFound("there is nothing at "+r.URL.Path, "see the list of paths in the manual, or use the command line"))
@@ -176,6 +192,9 @@ func (s *Server) within(limit time.Duration, ask asked) http.HandlerFunc {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
+		if other, ok := value.(interface{ httpStatus() int }); ok {
+			w.WriteHeader(other.httpStatus())
+		}
 		_ = json.NewEncoder(w).Encode(value) // an error here is a peer that went away
 	}
 }

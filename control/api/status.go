@@ -50,7 +50,17 @@ type Status struct {
 	Queue              QueueDepth     `json:"queue"`
 	Suspensions        []Suspended    `json:"suspensions"`
 	Sites              SiteCounts     `json:"sites"`
+	Scanners           []Scanner      `json:"scanners"` // our own checks among them
 	Ledger             LedgerExtent   `json:"ledger"`
+}
+
+// Scanner is how one that sees messages stands.
+type Scanner struct {
+	Name    string            `json:"name"`
+	Answers bool              `json:"answers"`          // it did, in the last seconds
+	Detail  string            `json:"detail,omitempty"` // why not
+	Circuit string            `json:"circuit"`          // closed: it is asked; open: it rests after losses in a row; half_open: one message shows whether it is back
+	Counts  map[string]uint64 `json:"counts"`           // what it said about messages since the start, by action
 }
 
 // Organisation is how one stands.
@@ -173,7 +183,10 @@ func (s *Server) status(ctx context.Context, r *http.Request) (any, error) {
 	status := Status{
 		Node: node, UptimeSeconds: int64(now.Sub(node.Started).Seconds()), Generation: dir.Generation(),
 		Findings: Findings(findings), Queue: depthOf(s.Queue.Depth(), now), Ledger: extent,
-		Suspensions: s.keptBackBy(s.Queue.Suspensions()...), Sites: s.siteCounts(now),
+		Suspensions: s.keptBackBy(s.Queue.Suspensions()...), Sites: s.siteCounts(now), Scanners: []Scanner{},
+	}
+	if s.Scanners != nil {
+		status.Scanners = s.Scanners(ctx)
 	}
 	status.Organisations, status.OrganisationsTotal, status.Answer = s.organisations(ctx, dir, findings, only, now)
 	return status, nil

@@ -46,9 +46,9 @@ func tell(f ledger.Fact, later []ledger.Fact) string {
 		}
 		return fmt.Sprintf("Held for %s%s%s: not sent until somebody releases it.", list(f.Rcpt), reason(f), detail(f))
 	case ledger.Released:
-		return fmt.Sprintf("Released for %s: due again.", list(f.Rcpt))
+		return fmt.Sprintf("Released for %s%s: due again.", list(f.Rcpt), aside(f))
 	case ledger.Dropped:
-		return fmt.Sprintf("Dropped for %s by an operator: never sent.", list(f.Rcpt))
+		return fmt.Sprintf("Dropped for %s by an operator%s: never sent.", list(f.Rcpt), aside(f))
 	case ledger.Rerouted:
 		return fmt.Sprintf("Rerouted for %s%s.", list(f.Rcpt), detail(f))
 	case ledger.Ended:
@@ -66,10 +66,31 @@ func returned(f ledger.Fact) string {
 		return fmt.Sprintf("A report came back about %s%s%s.", list(f.Rcpt), class(f), detail(f))
 	case ledger.ComplaintReceived:
 		return fmt.Sprintf("A complaint came back about %s%s.", list(f.Rcpt), detail(f))
+	case ledger.ContentAlarm:
+		return fmt.Sprintf("Our own checks alarmed about what source %s of %s sent%s.", f.Source, f.Org, detail(f))
 	case ledger.SuppressionChanged:
 		return fmt.Sprintf("The suppression list changed for %s%s.", list(f.Rcpt), detail(f))
 	}
+	return judged(f)
+}
+
+// judged tells of people who judge held mail.
+func judged(f ledger.Fact) string {
+	switch f.Event {
+	case ledger.WouldRefuse:
+		return fmt.Sprintf("It would have been refused%s%s, but organisation %s is still learning.", reason(f), detail(f), f.ClaimedOrg)
+	case ledger.Exported:
+		return fmt.Sprintf("An operator took a copy%s.", detail(f))
+	}
 	return fmt.Sprintf("%s%s.", f.Event, detail(f))
+}
+
+// aside is a detail in brackets.
+func aside(f ledger.Fact) string {
+	if f.Detail == "" {
+		return ""
+	}
+	return " (" + f.Detail + ")"
 }
 
 func class(f ledger.Fact) string {
@@ -168,7 +189,7 @@ func standing(facts []ledger.Fact) string {
 		if f.Event == ledger.BounceReceived || f.Event == ledger.ComplaintReceived || f.Event == ledger.SuppressionChanged {
 			continue // the attempts are over
 		}
-		if f.Event == ledger.Rerouted {
+		if f.Event == ledger.Rerouted || f.Event == ledger.WouldRefuse || f.Event == ledger.Exported {
 			continue // they stand as they did
 		}
 		for _, r := range f.Rcpt {

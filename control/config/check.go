@@ -25,13 +25,11 @@ const (
 	minTimeout, maxTimeout = 100 * time.Millisecond, time.Minute
 	minRetry, maxRetry     = time.Second, 24 * time.Hour
 	minExpire, maxExpire   = time.Minute, 30 * 24 * time.Hour
+	minKeep, maxKeep       = time.Hour, 366 * 24 * time.Hour
 	maxFields, maxDepth    = 100_000, 1000
 	maxCount               = 1_000_000
 	minAuthFailures        = 10 // as many as one user has: fewer would shut out networks for one user
 )
-
-// notYet is the hint for settings whose part of the program is not written yet.
-const notYet = "take it out: a setting without effect would be worse than none"
 
 // checker turns texts into values and collects what is wrong.
 type checker struct {
@@ -57,6 +55,7 @@ func (c *checker) config(f *file) Config {
 		TLSReports: c.tlsReports(&f.TLSReports, f.Hostname),
 		Inbound:    c.inbound(&f.Inbound),
 		Screening:  c.screening(&f.Screening),
+		Quarantine: c.quarantine(&f.Quarantine),
 		Console:    c.listenOne("console.listen", f.Console.Listen),
 		Operations: c.listenOne("operations.listen", f.Operations.Listen),
 		Log:        c.log(&f.Log),
@@ -191,6 +190,13 @@ func (c *checker) delivery(t *deliveryTable) Delivery {
 	return d
 }
 
+func (c *checker) quarantine(t *quarantineTable) Quarantine {
+	return Quarantine{
+		Keep:              c.duration("quarantine.keep", t.Keep, minKeep, maxKeep),
+		SecondPersonAbove: c.number("quarantine.second_person_above", t.SecondPersonAbove, 0, maxCount),
+	}
+}
+
 func (c *checker) inbound(t *inboundTable) Inbound {
 	in := Inbound{Bind: c.addresses("inbound.bind", t.Bind)}
 	for i, s := range t.TrustedSealers {
@@ -200,9 +206,7 @@ func (c *checker) inbound(t *inboundTable) Inbound {
 }
 
 func (c *checker) disowned(t *disownedTable) Disowned {
-	if t.Domain != "" {
-		c.refuse("disowned.domain", notYet, "this version cannot relay disowned mail yet: it is refused or held")
-	} else if len(t.Bind) > 0 {
+	if t.Domain == "" && len(t.Bind) > 0 {
 		c.refuse("disowned.bind", "take it out", "egress addresses for disowned mail, and no domain to send it with")
 	}
 	return Disowned{Domain: c.domain("disowned.domain", t.Domain), Bind: c.addresses("disowned.bind", t.Bind)}

@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"anechoic/mail"
@@ -39,6 +40,7 @@ type Config struct {
 	Inbound    Inbound
 	Disowned   Disowned
 	Screening  Screening
+	Quarantine Quarantine
 	Console    string // host:port; empty: none
 	Operations string // host:port; empty: none
 	TLSReports TLSReports
@@ -168,6 +170,12 @@ type Disowned struct {
 	Bind   []netip.Addr
 }
 
+// Quarantine is how held mail waits for a person.
+type Quarantine struct {
+	Keep              time.Duration // then it is deleted
+	SecondPersonAbove int           // a release of more messages needs a second person; 0: never
+}
+
 // Log is what the program writes about itself.
 type Log struct {
 	Level  slog.Level
@@ -245,6 +253,46 @@ func (c Config) OrgProviders() org.Providers {
 		Microsoft365: org.Provider{Ranges: c.Providers.Microsoft365.Ranges, Exclude: c.Providers.Microsoft365.Exclude, ARCDomains: c.Providers.Microsoft365.ARCDomains},
 		Google:       org.Provider{Ranges: c.Providers.Google.Ranges, Exclude: c.Providers.Google.Exclude, ARCDomains: c.Providers.Google.ARCDomains},
 	}
+}
+
+// disownedApart refuses a forwarding domain that anything of an organisation's would
+// align with, and forwarded mail that would leave from the addresses of the ordinary
+// egress, which are in SPF records of organisations here (ARCHITECTURE 2, third
+// invariant).
+func (c Config) disownedApart(dir *org.Directory) (problems []org.Problem) {
+	domain := c.Disowned.Domain
+	if domain.IsZero() {
+		return nil
+	}
+	if whose, ok := ofOrganisation(dir, domain); ok {
+		problems = append(problems, org.Problem{Where: "disowned.domain",
+			Message: domain.String() + " is " + whose, Hint: "forwarded mail needs a domain of the relay's own, that is in no organisation's name nor above or below one"})
+	}
+	inside := slices.ContainsFunc(c.DNS.Servers, isLoopback)
+	if len(c.Disowned.Bind) == 0 && !inside {
+		problems = append(problems, org.Problem{Where: "disowned.bind",
+			Message: "forwarded mail has no egress address of its own", Hint: "set disowned.bind to addresses that are in no organisation's SPF record"})
+	}
+	return problems
+}
+
+// ofOrganisation says what of an organisation's a name is, or is above or below of.
+func ofOrganisation(dir *org.Directory, name mail.Domain) (whose string, ok bool) {
+	if o, ok := dir.ReturnPath(name); ok {
+		return "the return path of " + string(o.ID), true
+	}
+	if in, ok := dir.InboundFor(name); ok {
+		return "an inbound domain of " + string(in.Organisation), true
+	}
+	if s, ok := dir.ProviderDomain(name); ok {
+		return "a provider domain of " + string(s.Organisation), true
+	}
+	for d := range dir.Domains() {
+		if name.Within(d.Name) || d.Name.Within(name) {
+			return "a domain of " + string(d.Organisation) + ", or above or below it (" + d.Name.String() + ")", true
+		}
+	}
+	return "", false
 }
 
 // inboundEgress refuses an empty inbound.bind where it would matter: inbound mail

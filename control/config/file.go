@@ -17,6 +17,7 @@ type file struct {
 	Inbound    inboundTable    `toml:"inbound"`
 	Disowned   disownedTable   `toml:"disowned"`
 	Screening  screeningTable  `toml:"screening"`
+	Quarantine quarantineTable `toml:"quarantine"`
 	Console    listenTable     `toml:"console"`
 	Operations listenTable     `toml:"operations"`
 	TLSReports tlsReportsTable `toml:"tls_reports"`
@@ -113,6 +114,11 @@ type disownedTable struct {
 	Bind   []string `toml:"bind"`
 }
 
+type quarantineTable struct {
+	Keep              string `toml:"keep"`
+	SecondPersonAbove int    `toml:"second_person_above"`
+}
+
 type listenTable struct {
 	Listen string `toml:"listen"`
 }
@@ -142,6 +148,7 @@ func defaults() file {
 		Limits:     limitsTable{RefusedPerClaim: 5000, ReportsPerHour: 100, AuthFailuresPerPeer: 100},
 		DNS:        dnsTable{Timeout: "5s", DNSSEC: DNSSECAuto, DNSSECProbe: "."},
 		Delivery:   deliveryTable{TLS: TLSOpportunistic, IP: string(delivery.AnyFamily), ExpireAfter: "120h", DelayAfter: "4h", Port: 25},
+		Quarantine: quarantineTable{Keep: "720h", SecondPersonAbove: 20},
 		Screening:  screeningTable{OnLoss: OnLossDefer, Timeout: "30s"},
 		Console:    listenTable{Listen: "127.0.0.1:8025"},
 		Operations: listenTable{Listen: "127.0.0.1:8026"},

@@ -42,7 +42,7 @@ func Reload(path string, feeds Feeds, number func(files string) uint64, now time
 	dir, more, findings := org.Build(reg, c.OrgProviders(), c.Egress(), number(digest(data, &reg, c.Providers)), now)
 	problems = append(append(problems, more...), reg.Place(c.unknownPools(&reg))...)
 	if dir != nil {
-		problems = append(problems, text.Place(c.inboundEgress(dir))...)
+		problems = append(problems, text.Place(append(c.inboundEgress(dir), c.disownedApart(dir)...))...)
 		findings = append(append(findings, c.findings(dir)...), atRisk...)
 	}
 	if len(problems) > 0 {

@@ -139,7 +139,8 @@ func (s Screening) table() screeningTable {
 	return t
 }
 
-// Screen makes what asks the scanners, with the host name they are told.
+// Screen makes what asks the scanners, with the host name they are told. Our own
+// checks are always there; organisations say whether they are asked.
 func (c Config) Screen() screen.Options {
 	o := screen.Options{Timeout: c.Screening.Timeout, MarkField: c.Screening.MarkField}
 	if !c.Screening.Rspamd.IsZero() {
@@ -151,5 +152,6 @@ func (c Config) Screen() screen.Options {
 	for _, e := range c.Screening.Milters {
 		o.Scanners = append(o.Scanners, &screen.Milter{Endpoint: e, Hostname: c.Hostname.String(), Headers: c.Screening.MilterFields})
 	}
+	o.Scanners = append(o.Scanners, new(screen.Checks))
 	return o
 }

@@ -67,6 +67,7 @@ func (c Config) file() file {
 		Inbound:    inboundTable{TrustedSealers: texts(c.Inbound.TrustedSealers), Bind: texts(c.Inbound.Bind)},
 		Disowned:   disownedTable{Domain: c.Disowned.Domain.String(), Bind: texts(c.Disowned.Bind)},
 		Screening:  c.Screening.table(),
+		Quarantine: quarantineTable{Keep: span(c.Quarantine.Keep), SecondPersonAbove: c.Quarantine.SecondPersonAbove},
 		Console:    listenTable{Listen: c.Console},
 		Operations: listenTable{Listen: c.Operations},
 		Log:        logTable{Level: strings.ToLower(c.Log.Level.String()), Format: c.Log.Format},

@@ -17,8 +17,10 @@ type Gauges struct {
 	Site       func(custody.Share) string // where a share leads
 	Generation func() uint64              // of the Directory in force
 	Findings   func() int                 // open risks
+	Listed     func() int                 // domains here whose SPF lists addresses that mail of others leaves from
 	Ready      func() bool
 	Scanners   func(now time.Time) []screen.State
+	Detained   func() []custody.DetainedShare
 	Faults     func() uint64 // sessions and workers that ended in a fault of the program
 }
 
@@ -36,12 +38,18 @@ func (m *Metrics) Watch(g Gauges) {
 	if g.Findings != nil {
 		m.gauge("findings", "Risks in the registry that load but should end. Alert above 0.", func() float64 { return float64(g.Findings()) })
 	}
+	if g.Listed != nil {
+		m.gauge("egress_in_spf_domains", "Domains of organisations whose SPF passes for addresses that inbound or disowned mail leaves from. Alert above 0.", func() float64 { return float64(g.Listed()) })
+	}
 	if g.Faults != nil {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "anechoic", Name: "faults_total",
 			Help: "Sessions and workers that ended in a fault of the program. Alert above 0; the log has the cause."}, func() float64 { return float64(g.Faults()) }))
 	}
 	if g.Scanners != nil {
 		m.registry.MustRegister(scannersCollector{g.Scanners})
+	}
+	if g.Detained != nil {
+		m.registry.MustRegister(detainedCollector{g.Detained})
 	}
 	if g.Ready != nil {
 		m.gauge("ready", "1 while /readyz answers 200.", func() float64 { return oneIf(g.Ready()) })

@@ -63,8 +63,8 @@ func benchmark(b *testing.B, producers int) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				if whole, ok := c.Whole(); ok {
-					_, _ = io.Discard.Write(whole)
+				if body, ok := c.BodyInMemory(); ok {
+					_, _ = io.Discard.Write(body)
 				}
 				if err := q.Settle(ctx, l, []custody.Outcome{{Result: custody.Delivered, Reply: "250 2.0.0 Ok"}}, nil, time.Now()); err != nil {
 					b.Fatal(err)

@@ -392,6 +392,7 @@ func TestBelowTheReserveNothingNewIsTakenAndTheOldGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	free.Store(1 << 20)
+	e.looked.Store(0) // as if lookEvery had passed
 	err := e.Commit(ctx, unit(2, 100))
 	if !errors.Is(err, custody.ErrFull) || errors.Is(err, custody.ErrBroken) || !strings.Contains(err.Error(), "make room") {
 		t.Errorf("%v", err)

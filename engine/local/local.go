@@ -62,9 +62,11 @@ type Engine struct {
 	opts     Options
 	db       *pebble.DB
 	lock     *pebble.Lock
-	short    atomic.Bool // free space fell below the reserve and has not recovered
-	deleted  atomic.Bool // something was deleted since the last flush
-	reclaims atomic.Bool // reclaim runs
+	opened   time.Time
+	looked   atomic.Int64 // when the file system was last asked for room, in nanoseconds since opened; 0: never
+	short    atomic.Bool  // free space fell below the reserve and has not recovered
+	deleted  atomic.Bool  // something was deleted since the last flush
+	reclaims atomic.Bool  // reclaim runs
 	admitted *semaphore.Weighted
 	requests chan *request
 	flushing chan struct{} // asks the committing goroutine for a flush
@@ -99,6 +101,7 @@ func Open(opts Options) (*Engine, error) {
 	}
 	e := &Engine{
 		opts:     opts,
+		opened:   time.Now(),
 		lock:     lock,
 		admitted: semaphore.NewWeighted(maxInFlight),
 		requests: make(chan *request),

@@ -12,6 +12,10 @@ import (
 // free.
 const reserveMargin = 8
 
+// lookEvery is how often the file system is asked while there is room. What may be
+// written in the meantime is a small part of the reserve.
+const lookEvery = 10 * time.Millisecond
+
 // reclaimEvery is how often a disk at its limit is asked to give back what was
 // deleted.
 const reclaimEvery = time.Second
@@ -19,6 +23,11 @@ const reclaimEvery = time.Second
 // room says custody.ErrFull when the disk is down to the reserve, until it is
 // above it by a margin.
 func (e *Engine) room() error {
+	now := time.Since(e.opened)
+	if last := time.Duration(e.looked.Load()); last > 0 && now-last < lookEvery && !e.short.Load() {
+		return nil
+	}
+	e.looked.Store(int64(now))
 	usage, err := e.opts.FS.GetDiskUsage(e.opts.Dir)
 	if err != nil {
 		return nil // a file system that does not know its size has none

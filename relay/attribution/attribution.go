@@ -1,7 +1,7 @@
 // Package attribution decides whose a message is: evidence in, one Proof out, or
 // the reason there is none.
 //
-//	Evidence ─► claims: credential, certificate, tenant, workspace, address ─► they agree ─► second proof ─► origin class ─► Proof
+//	Evidence ─► claims: credential, certificate, tenant, workspace, address ─► they agree ─► second proof ─► origin class ─► not contradicted by the provider's own seals ─► Proof
 //
 // It is pure: no connection, no clock of its own, no look-up. Checks run in a
 // fixed order, so that a reply never tells which of several proofs was right.
@@ -270,6 +270,9 @@ func prove(dir *org.Directory, ev *Evidence, c claim, now time.Time) (Proof, *ma
 	}
 	origin, refusal := originOf(dir, ev, c.source)
 	if refusal != nil {
+		return Proof{}, refusal
+	}
+	if refusal := contradicted(ev, origin); refusal != nil {
 		return Proof{}, refusal
 	}
 	p := content{

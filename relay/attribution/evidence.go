@@ -22,6 +22,11 @@ type Evidence struct {
 	Signatures []Signature // DKIM signatures that verified; looked at only where a source asks for them
 
 	SignaturesFailed bool // DNS did not answer for some signature: none is not the same as unknown
+
+	// What ReadChain found; looked at only for a provider's peer whose tenant is known,
+	// and only where it can decide.
+	Seals       []Sealed `json:",omitempty"`
+	SealsFailed bool     `json:",omitempty"`
 }
 
 // PeerName says whether a peer's address has its provider's name, both ways

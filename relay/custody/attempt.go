@@ -67,7 +67,7 @@ func (q *Queue) take(now time.Time, want int, skip func(Candidate) bool) []*Leas
 			}
 		}
 		q.index.countLeased(s, int32(len(l.numbers)))
-		s.lease = l
+		s.setLease(l)
 		leases[i] = l
 	}
 	return leases
@@ -137,7 +137,7 @@ func (q *Queue) giveBack(leases []*Lease) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, l := range leases {
-		if l.slot.lease == l {
+		if l.slot.lease() == l {
 			q.endLease(l)
 			q.replace(l.slot)
 		}
@@ -159,7 +159,7 @@ func (q *Queue) Return(ctx context.Context, leases []*Lease, notBefore time.Time
 			q.idle.Wait()
 		}
 		switch {
-		case l.slot.lease != l:
+		case l.slot.lease() != l:
 		case len(l.wishes) > 0:
 			steered = append(steered, l)
 		default:
@@ -198,7 +198,7 @@ func (q *Queue) postpone(l *Lease, notBefore time.Time) {
 
 // endLease takes a lease from its slot. mu is held.
 func (q *Queue) endLease(l *Lease) {
-	l.slot.lease = nil
+	l.slot.setLease(nil)
 	q.index.countLeased(l.slot, -int32(len(l.numbers)))
 }
 
@@ -243,7 +243,7 @@ func (l *Lease) fact(event ledger.Event, now time.Time, rcpt []string) ledger.Fa
 // over: ErrSetAside. Another error says that the engine could not read; the
 // lease goes on.
 func (q *Queue) Load(ctx context.Context, l *Lease) (Content, Warrant, error) {
-	if l.recent != nil && l.recent.whole != nil {
+	if l.recent != nil && l.recent.header != nil {
 		return l.recent.content(), l.recent.warrant, nil // it never left this process
 	}
 	w, err := q.seals.open(l.ID, l.record)
@@ -269,7 +269,7 @@ func (q *Queue) Load(ctx context.Context, l *Lease) (Content, Warrant, error) {
 
 // content is what is at hand since Keep.
 func (r *recent) content() Content {
-	return Content{whole: r.whole, body: bytes.NewReader(r.whole), header: r.whole[:r.record.HeaderSize:r.record.HeaderSize], size: r.record.Size}
+	return Content{header: r.header, body: r.body, size: r.record.Size}
 }
 
 // readContent reads a body through and compares it with what was kept.
@@ -277,16 +277,13 @@ func readContent(body StoredBody, m *messageRecord) (Content, error) {
 	if body.Size() != m.Size {
 		return Content{}, fmt.Errorf("%w: the content has %d octets, %d were kept", errRecord, body.Size(), m.Size)
 	}
-	c := Content{body: body, size: m.Size}
 	if whole, ok := body.Whole(); ok {
-		c.whole = whole
-		c.header = whole[:m.HeaderSize:m.HeaderSize]
 		if sum := sha256.Sum256(whole); !bytes.Equal(sum[:], m.Hash) {
 			return Content{}, fmt.Errorf("%w: the content is not what was kept", errRecord)
 		}
-		return c, nil
+		return Content{header: whole[:m.HeaderSize:m.HeaderSize], body: whole[m.HeaderSize:], size: m.Size}, nil
 	}
-	c.header = make([]byte, m.HeaderSize)
+	c := Content{header: make([]byte, m.HeaderSize), stored: body, size: m.Size}
 	if n, err := body.ReadAt(c.header, 0); n < len(c.header) {
 		return Content{}, err
 	}

@@ -91,8 +91,8 @@ func (q *Queue) Miscounted() string {
 					n.queued++
 				}
 			}
-			if s.lease != nil {
-				n.leased = int32(len(s.lease.numbers))
+			if l := s.lease(); l != nil {
+				n.leased = int32(len(l.numbers))
 			}
 			add(n, x, e.origin.tenant, s.lane, s.lane.to)
 			add(counts{queued: n.queued}, e.origin, s.lane.of(e.origin))
@@ -118,8 +118,8 @@ func (x *index) compare(want map[any]counts, lanes map[*lane]int32) string {
 		for d, l := range t.lanes {
 			all++
 			leading[d]++
-			if l.counts != want[l] || l.refs != lanes[l] {
-				return fmt.Sprintf("%s to %s counts %+v of %d slots, has %+v of %d", org, d.domain, l.counts, l.refs, want[l], lanes[l])
+			if l.counts() != want[l] || l.refs != lanes[l] {
+				return fmt.Sprintf("%s to %s counts %+v of %d slots, has %+v of %d", org, d.domain, l.counts(), l.refs, want[l], lanes[l])
 			}
 			for p := range l.parts {
 				if p.queued != want[p].queued {

@@ -7,7 +7,7 @@ import (
 )
 
 // index is the queue in memory: what is due when, for whom, and what is leased.
-// It holds about 180 octets for a message to one recipient; envelopes and
+// It holds about 160 octets for a message to one recipient; envelopes and
 // contents stay in the engine. It decides, and does no I/O; Queue guards it by
 // its mutex. Whose turn it is: lanes.go.
 type index struct {
@@ -109,8 +109,12 @@ type recent struct {
 	record     *messageRecord
 	recipients []recipientRecord
 	warrant    Warrant
-	whole      []byte // header and body; nil: too large, or too much is at hand already
+	header     []byte // with its empty line; nil: the content is too large, or too much is at hand already
+	body       []byte
 }
+
+// octets are those of the content.
+func (r *recent) octets() int { return cap(r.header) + cap(r.body) }
 
 // remember keeps the records of a message at hand, and lets go of those of the
 // message that was remembered longest ago.
@@ -120,10 +124,10 @@ func (x *index) remember(e *entry, r *recent) {
 	if place.entry != nil {
 		x.letGo(place.entry)
 	}
-	if len(r.whole) > maxRecentContent || x.recentOctets+len(r.whole) > maxRecentOctets {
-		r.whole = nil
+	if n := r.octets(); n > maxRecentContent || x.recentOctets+n > maxRecentOctets {
+		r.header, r.body = nil, nil
 	}
-	x.recentOctets += len(r.whole)
+	x.recentOctets += r.octets()
 	place.entry, place.records = e, r
 	e.recent = uint16(n + 1)
 	x.nextRecent = (n + 1) % maxRecent
@@ -143,7 +147,7 @@ func (x *index) letGo(e *entry) {
 		return
 	}
 	place := &x.recent[e.recent-1]
-	x.recentOctets -= len(place.records.whole)
+	x.recentOctets -= place.records.octets()
 	place.entry, place.records = nil, nil
 	e.recent = 0
 }
@@ -153,9 +157,7 @@ func (x *index) letGo(e *entry) {
 type slot struct {
 	entry *entry
 	lane  *lane
-	due   int64   // of the first queued recipient, in nanoseconds since 1970, as all times here
-	more  *[]rcpt // all recipients, if there ever were several
-	lease *Lease
+	rare  *rare   // nil: it is not leased, and there never were several recipients
 	one   [1]rcpt // the recipient, if there was one only
 	at    int32   // in the lane's heap; outside: it is leased, steered, or nothing is queued
 	n     uint8   // how many of one there are
@@ -164,22 +166,63 @@ type slot struct {
 
 const outside = -1
 
+// rare is what most slots have not, most of the time.
+type rare struct {
+	lease *Lease
+	rcpts []rcpt // all recipients, if there ever were several
+	due   int64  // of the first queued of them
+}
+
+func (s *slot) hasSeveral() bool { return s.rare != nil && s.rare.rcpts != nil }
+
+// due is when the first queued recipient is due, in nanoseconds since 1970, as all
+// times here.
+func (s *slot) due() int64 {
+	if s.hasSeveral() {
+		return s.rare.due
+	}
+	return s.one[0].due
+}
+
+// lease is that of the slot, or nil.
+func (s *slot) lease() *Lease {
+	if r := s.rare; r != nil {
+		return r.lease
+	}
+	return nil
+}
+
+func (s *slot) setLease(l *Lease) {
+	switch {
+	case s.rare != nil:
+		s.rare.lease = l
+	case l != nil:
+		s.rare = &rare{lease: l}
+	}
+	if l == nil && !s.hasSeveral() {
+		s.rare = nil
+	}
+}
+
 // rcpts are the recipients not done. They may be changed in place.
 func (s *slot) rcpts() []rcpt {
-	if s.more != nil {
-		return *s.more
+	if s.hasSeveral() {
+		return s.rare.rcpts
 	}
 	return s.one[:s.n]
 }
 
 func (s *slot) addRcpt(r rcpt) {
 	switch {
-	case s.more != nil:
-		*s.more = append(*s.more, r)
+	case s.hasSeveral():
+		s.rare.rcpts = append(s.rare.rcpts, r)
 	case s.n == 0:
 		s.one[0], s.n = r, 1
 	default:
-		s.more = &[]rcpt{s.one[0], r}
+		if s.rare == nil {
+			s.rare = new(rare)
+		}
+		s.rare.rcpts = []rcpt{s.one[0], r}
 	}
 }
 
@@ -192,8 +235,8 @@ func (s *slot) keepRcpts(keep func(*rcpt) bool) {
 			left = append(left, all[i])
 		}
 	}
-	if s.more != nil {
-		*s.more = left
+	if s.hasSeveral() {
+		s.rare.rcpts = left
 		return
 	}
 	s.n = uint8(len(left))
@@ -229,7 +272,7 @@ func (x *index) addRecipient(e *entry, domain mail.Domain, w way, r rcpt) {
 // slot is that of a message for a domain and way; it is made at the first recipient.
 func (x *index) slot(e *entry, domain mail.Domain, w way) *slot {
 	if e.first.lane == nil && e.more == nil {
-		e.first = slot{entry: e, lane: x.lane(e.origin.tenant, domain, w), at: outside}
+		e.first = slot{entry: e, lane: x.lane(e.origin, domain, w), at: outside}
 		return &e.first
 	}
 	for s := range e.slots {
@@ -237,7 +280,7 @@ func (x *index) slot(e *entry, domain mail.Domain, w way) *slot {
 			return s
 		}
 	}
-	s := &slot{entry: e, lane: x.lane(e.origin.tenant, domain, w), at: outside}
+	s := &slot{entry: e, lane: x.lane(e.origin, domain, w), at: outside}
 	if e.more == nil {
 		e.more = new([]*slot)
 	}
@@ -256,7 +299,7 @@ func (x *index) move(s *slot, number uint32, w way) {
 		return r.number == number
 	})
 	to := x.slot(e, domain, w)
-	if idle := to.lease == nil && !to.busy; idle {
+	if idle := to.lease() == nil && !to.busy; idle {
 		x.remove(to)
 		defer x.place(to)
 	}
@@ -330,7 +373,7 @@ func (x *index) leave(e *entry) {
 // stay with their leases.
 func (x *index) forget(e *entry) {
 	for s := range e.slots {
-		if s.lease == nil {
+		if s.lease() == nil {
 			x.remove(s)
 			x.done(s, func(*rcpt) bool { return true })
 		}

@@ -34,13 +34,10 @@ type origin struct {
 	suspended bool
 }
 
-// place says where a lane stands.
-type place uint8
-
+// Where a lane stands that is not in index.waiting: what lane.at is then.
 const (
-	placeNowhere place = iota // nothing queued that may go
-	placeWaiting
-	placeReady
+	nowhere int32 = -1 // nothing is queued that may go
+	isReady int32 = -2 // in tenant.ready or tenant.passed
 )
 
 // destination is a recipient domain and one way there: what the lanes of an
@@ -58,14 +55,25 @@ type destination struct {
 // way.
 type lane struct {
 	to     *destination
-	tenant *tenant
 	part   part    // of the first origin: few organisations have several sources
 	more   *[]part // of the others
 	due    int64   // of the first slot, while it is waiting
-	counts counts
+	leased int32   // recipients, as in counts
+	held   int32
 	refs   int32 // slots that name it, queued or not
-	at     int32 // in index.waiting
-	place  place
+	at     int32 // in index.waiting; nowhere, isReady
+}
+
+func (l *lane) tenant() *tenant { return l.part.origin.tenant }
+func (l *lane) waits() bool     { return l.at >= 0 }
+
+// counts are the recipients in the lane; those queued are what its parts have.
+func (l *lane) counts() counts {
+	c := counts{leased: l.leased, held: l.held}
+	for p := range l.parts {
+		c.queued += p.queued
+	}
+	return c
 }
 
 // part is what one origin has in a lane.
@@ -126,13 +134,13 @@ func (x *index) leaveDestination(gone *destination) {
 	}
 }
 
-// lane is that of an organisation to a domain, for one more slot.
-func (x *index) lane(t *tenant, domain mail.Domain, w way) *lane {
+// lane is that of an origin's organisation to a domain, for one more slot.
+func (x *index) lane(o *origin, domain mail.Domain, w way) *lane {
 	d := x.destination(domain, w)
-	l := t.lanes[d]
+	l := o.tenant.lanes[d]
 	if l == nil {
-		l = &lane{tenant: t, to: d}
-		t.lanes[d] = l
+		l = &lane{to: d, part: part{origin: o}, at: nowhere}
+		o.tenant.lanes[d] = l
 		d.lanes++
 		x.lanes++
 	}
@@ -142,9 +150,6 @@ func (x *index) lane(t *tenant, domain mail.Domain, w way) *lane {
 
 // of is the part of an origin; it is made at the first slot.
 func (l *lane) of(o *origin) *part {
-	if l.part.origin == nil {
-		l.part.origin = o
-	}
 	for p := range l.parts {
 		if p.origin == o {
 			return p
@@ -159,7 +164,7 @@ func (l *lane) of(o *origin) *part {
 
 // parts gives what each origin has in the lane.
 func (l *lane) parts(yield func(*part) bool) {
-	if l.part.origin == nil || !yield(&l.part) || l.more == nil {
+	if !yield(&l.part) || l.more == nil {
 		return
 	}
 	for i := range *l.more {
@@ -173,11 +178,11 @@ func (l *lane) parts(yield func(*part) bool) {
 // a person ended is not sent to anybody, so that no suspension is about it.
 func (l *lane) first() (first *slot) {
 	ended := l.to.way.end
-	if (l.to.suspended || l.tenant.suspended) && !ended {
+	if (l.to.suspended || l.tenant().suspended) && !ended {
 		return nil
 	}
 	for p := range l.parts {
-		if len(p.slots) > 0 && (ended || !p.origin.suspended) && (first == nil || p.slots[0].due < first.due) {
+		if len(p.slots) > 0 && (ended || !p.origin.suspended) && (first == nil || p.slots[0].due() < first.due()) {
 			first = p.slots[0]
 		}
 	}
@@ -186,12 +191,12 @@ func (l *lane) first() (first *slot) {
 
 // place puts a slot into its lane's heap if a recipient is queued.
 func (x *index) place(s *slot) {
-	queued := int32(0)
+	queued, due := int32(0), int64(0)
 	rcpts := s.rcpts()
 	for i := range rcpts {
 		if r := &rcpts[i]; r.state == recipientQueued {
-			if queued == 0 || r.due < s.due {
-				s.due = r.due
+			if queued == 0 || r.due < due {
+				due = r.due
 			}
 			x.latest = max(x.latest, r.due)
 			queued++
@@ -199,6 +204,9 @@ func (x *index) place(s *slot) {
 	}
 	if queued == 0 {
 		return
+	}
+	if s.hasSeveral() {
+		s.rare.due = due
 	}
 	p := s.lane.of(s.entry.origin)
 	x.countQueued(s, p, queued)
@@ -228,14 +236,14 @@ func (x *index) remove(s *slot) {
 func (x *index) moved(l *lane) {
 	first := l.first()
 	if first != nil {
-		l.due = first.due
+		l.due = first.due()
 	}
 	switch {
-	case l.place == placeReady:
-	case first == nil && l.place == placeWaiting:
+	case l.at == isReady:
+	case first == nil && l.waits():
 		heap.Remove(&x.waiting, int(l.at))
 	case first == nil:
-	case l.place == placeWaiting:
+	case l.waits():
 		heap.Fix(&x.waiting, int(l.at))
 	default:
 		heap.Push(&x.waiting, l)
@@ -329,8 +337,8 @@ func (x *index) turn(t *tenant, now int64, skip func(Candidate) bool, looked *lo
 		t.ready = t.ready[1:]
 		s := l.first()
 		switch {
-		case s == nil || s.due > now:
-			l.place = placeNowhere
+		case s == nil || s.due() > now:
+			l.at = nowhere
 			x.readyLanes--
 			x.moved(l)
 			x.unlist(l)
@@ -359,9 +367,9 @@ func (x *index) ripen(now int64) {
 	x.pullIn(now)
 	for n := 0; n < maxRipened && len(x.waiting) > 0 && x.waiting[0].due <= now; n++ {
 		l := heap.Pop(&x.waiting).(*lane)
-		l.place = placeReady
+		l.at = isReady
 		x.readyLanes++
-		t := l.tenant
+		t := l.tenant()
 		t.ready = append(t.ready, l)
 		if !t.listed {
 			t.listed = true
@@ -393,7 +401,9 @@ func (l *lane) pullIn(limit int64) {
 	l.due = min(l.due, limit)
 	for p := range l.parts {
 		for _, s := range p.slots {
-			s.due = min(s.due, limit)
+			if s.hasSeveral() {
+				s.rare.due = min(s.rare.due, limit)
+			}
 			rcpts := s.rcpts()
 			for j := range rcpts {
 				rcpts[j].due = min(rcpts[j].due, limit)
@@ -417,13 +427,13 @@ func (x *index) nextDue(now int64) (int64, bool) {
 
 // unlist forgets a lane that no slot names; one that is ready, at its turn.
 func (x *index) unlist(l *lane) {
-	if l.refs == 0 && l.place == placeNowhere {
-		delete(l.tenant.lanes, l.to)
+	if l.refs == 0 && l.at == nowhere {
+		delete(l.tenant().lanes, l.to)
 		x.lanes--
 		if l.to.lanes--; l.to.lanes == 0 {
 			x.leaveDestination(l.to)
 		}
-		x.retire(l.tenant)
+		x.retire(l.tenant())
 	}
 }
 
@@ -439,7 +449,7 @@ func (x *index) retire(t *tenant) {
 type slotHeap []*slot
 
 func (h slotHeap) Len() int           { return len(h) }
-func (h slotHeap) Less(i, j int) bool { return h[i].due < h[j].due }
+func (h slotHeap) Less(i, j int) bool { return h[i].due() < h[j].due() }
 func (h slotHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i]; h[i].at, h[j].at = int32(i), int32(j) }
 func (h *slotHeap) Push(s any)        { s.(*slot).at = int32(len(*h)); *h = append(*h, s.(*slot)) }
 func (h *slotHeap) Pop() any {
@@ -459,14 +469,14 @@ func (h laneHeap) Less(i, j int) bool { return h[i].due < h[j].due }
 func (h laneHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i]; h[i].at, h[j].at = int32(i), int32(j) }
 func (h *laneHeap) Push(l any) {
 	q := l.(*lane)
-	q.at, q.place = int32(len(*h)), placeWaiting
+	q.at = int32(len(*h))
 	*h = append(*h, q)
 }
 func (h *laneHeap) Pop() any {
 	old := *h
 	l := old[len(old)-1]
 	old[len(old)-1] = nil
-	l.place = placeNowhere
+	l.at = nowhere
 	*h = old[:len(old)-1]
 	return l
 }

@@ -1,6 +1,7 @@
 package custody
 
 import (
+	"bytes"
 	"io"
 	"time"
 
@@ -91,9 +92,9 @@ type Outcome struct {
 
 // Content is the octets of a message as they are to be sent.
 type Content struct {
-	whole  []byte
-	body   io.ReaderAt
 	header []byte
+	body   []byte      // if it is in memory
+	stored io.ReaderAt // header and body, if not
 	size   int64
 }
 
@@ -105,10 +106,13 @@ func (c Content) Header() []byte { return c.header }
 
 // Body reads what follows the header, from its start at each call.
 func (c Content) Body() io.Reader {
+	if c.stored == nil {
+		return bytes.NewReader(c.body)
+	}
 	n := int64(len(c.header))
-	return io.NewSectionReader(c.body, n, c.size-n)
+	return io.NewSectionReader(c.stored, n, c.size-n)
 }
 
-// Whole gives header and body in one piece, shared, if the message is small
-// enough to be stored so; else read Header and Body.
-func (c Content) Whole() ([]byte, bool) { return c.whole, c.whole != nil }
+// BodyInMemory gives the body in one piece, shared, if the message is small enough
+// to be held so; else read Body.
+func (c Content) BodyInMemory() ([]byte, bool) { return c.body, c.stored == nil }

@@ -157,7 +157,7 @@ func (q *Queue) forget(l *Lease) (first bool) {
 	if first {
 		q.index.forget(e)
 	}
-	if l.slot.lease == l {
+	if l.slot.lease() == l {
 		q.endLease(l)
 		q.replace(l.slot)
 	}

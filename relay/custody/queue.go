@@ -139,7 +139,6 @@ type staged struct {
 	record     messageRecord
 	numbers    []recipientRecord
 	header     []byte
-	whole      []byte // header and body, if the body is in memory
 }
 
 // Keep takes custody: one durable batch of message, recipients and facts. The
@@ -174,10 +173,7 @@ func (q *Queue) stage(ctx context.Context, b *Batch, s Submission, now time.Time
 		return nil, err
 	}
 	var err error
-	if body, ok := s.Body.InMemory(); ok {
-		k.whole = append(append(make([]byte, 0, len(k.header)+len(body)), k.header...), body...)
-	}
-	if k.record.Hash, k.record.Size, err = hashContent(nil, k.content()); err != nil {
+	if k.record.Hash, k.record.Size, err = hashContent(k.header, s.Body.Reader()); err != nil {
 		return nil, fmt.Errorf("read the body: %w", err)
 	}
 	if err := q.stageRecipients(b, k); err != nil {
@@ -269,9 +265,6 @@ func (q *Queue) stageRecipients(b *Batch, k *staged) error {
 
 // content is what is stored as the body: header and body in one piece.
 func (k *staged) content() io.Reader {
-	if k.whole != nil {
-		return bytes.NewReader(k.whole)
-	}
 	return io.MultiReader(bytes.NewReader(k.header), k.submission.Body.Reader())
 }
 
@@ -307,7 +300,11 @@ func (q *Queue) enter(k *staged) {
 		q.index.place(s)
 	}
 	if k.submission.Held == "" {
-		q.index.remember(e, &recent{record: &k.record, recipients: k.numbers, warrant: k.submission.Warrant, whole: k.whole})
+		r := &recent{record: &k.record, recipients: k.numbers, warrant: k.submission.Warrant}
+		if body, ok := k.submission.Body.InMemory(); ok {
+			r.header, r.body = k.header, body
+		}
+		q.index.remember(e, r)
 	}
 }
 

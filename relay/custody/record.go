@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"anechoic/mail"
+	"anechoic/mail/jsonobject"
 	"anechoic/org"
 	"anechoic/relay/attribution"
 )
@@ -66,25 +67,29 @@ const sumSize = crc32.Size
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// summarised is a record with what the index needs of it.
-type summarised interface {
+// stored is a record with what the index needs of it, and its JSON, which is
+// written by hand: every message has two.
+type stored interface {
 	summary(canonical) canonical
+	appendJSON([]byte) ([]byte, error)
 }
 
-func encodeRecord(v summarised) ([]byte, error) {
-	text, err := json.Marshal(v)
+func encodeRecord(v stored) ([]byte, error) {
+	var room [160]byte
+	summary := v.summary(canonical(room[:0]))
+	b := make([]byte, 1+sumSize, recordRoom)
+	b[0] = recordVersion
+	b = binary.AppendUvarint(b, uint64(len(summary)))
+	b, err := v.appendJSON(append(b, summary...))
 	if err != nil {
 		return nil, err
 	}
-	var room [160]byte
-	summary := v.summary(canonical(room[:0]))
-	b := make([]byte, 1+sumSize, 1+sumSize+binary.MaxVarintLen16+len(summary)+len(text))
-	b[0] = recordVersion
-	b = binary.AppendUvarint(b, uint64(len(summary)))
-	b = append(append(b, summary...), text...)
 	sumRecord(b)
 	return b, nil
 }
+
+// recordRoom is what most records have room in, in octets.
+const recordRoom = 768
 
 // sumRecord writes the sum of a value of version 2 into it.
 func sumRecord(b []byte) {
@@ -215,6 +220,32 @@ type messageRecord struct {
 	Hash       []byte        `json:"hash"` // SHA-256 of header and body
 }
 
+func (m *messageRecord) appendJSON(b []byte) ([]byte, error) {
+	o := jsonobject.Begin(b)
+	o.Text("kind", string(m.Kind))
+	o.Octets("sealed", m.Sealed)
+	o.Text("sign_as", m.SignAs.String())
+	o.Text("org", m.Org)
+	o.Text("source", m.Source)
+	o.Time("kept", m.Kept)
+	o.Time("expires", m.Expires)
+	o.Inner("envelope", func(o *jsonobject.Object) {
+		e := &m.Envelope
+		o.Text("from", e.From.String())
+		o.True("8bit", e.EightBit)
+		o.True("utf8", e.UTF8)
+		o.True("reqtls", e.RequireTLS)
+		o.Text("ret", e.Ret)
+		o.Text("envid", e.EnvID)
+	})
+	o.Unsigned("recipients", uint64(m.Recipients))
+	o.Octets("accepted", m.Accepted)
+	o.Number("header_size", m.HeaderSize)
+	o.Number("size", m.Size)
+	o.Octets("hash", m.Hash)
+	return o.End(), nil
+}
+
 // decodeMessage reads a messageRecord and refuses one that cannot be right.
 func decodeMessage(b []byte) (*messageRecord, error) {
 	m := new(messageRecord)
@@ -264,6 +295,24 @@ type recipientRecord struct {
 	Reply    string         `json:"reply,omitempty"`  // of the last attempt
 	Told     bool           `json:"told,omitempty"`   // the sender was told of a delay
 	Course   *Course        `json:"course,omitempty"` // what a person decided; nil: the domain's way
+}
+
+func (r *recipientRecord) appendJSON(b []byte) (_ []byte, err error) {
+	o := jsonobject.Begin(b)
+	o.Text("address", r.Address.String())
+	o.Unsigned("notify", uint64(r.Notify))
+	o.Text("orcpt", r.ORcpt)
+	o.Octets("mac", r.MAC)
+	o.Time("due", r.Due)
+	o.Unsigned("attempts", uint64(r.Attempts))
+	o.Unsigned("state", uint64(r.State))
+	o.Text("reason", string(r.Reason))
+	o.Text("reply", r.Reply)
+	o.True("told", r.Told)
+	if r.Course != nil {
+		err = o.Value("course", r.Course)
+	}
+	return o.End(), err
 }
 
 func decodeRecipient(b []byte) (*recipientRecord, error) {

@@ -145,7 +145,7 @@ func TestTheIndexForgetsWhatIsDone(t *testing.T) {
 			x.place(s)
 		}
 		taken := x.take(3, 10, nil)
-		if len(taken) != 2 || taken[0].due != 1 || taken[1].due != 2 {
+		if len(taken) != 2 || taken[0].due() != 1 || taken[1].due() != 2 {
 			t.Fatalf("%+v", taken)
 		}
 		for _, s := range taken {

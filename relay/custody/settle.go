@@ -75,7 +75,7 @@ func (q *Queue) beginSettle(l *Lease) error {
 	for l.slot.busy {
 		q.idle.Wait()
 	}
-	if l.slot.lease != l {
+	if l.slot.lease() != l {
 		return ErrNoLease
 	}
 	l.slot.busy = true

@@ -309,11 +309,12 @@ func (t *turn) selects(ctx context.Context, s *slot) (bool, error) {
 
 // inFlight is the numbers of the recipients whose attempt is.
 func (s *slot) inFlight() map[uint32]bool {
-	if s.lease == nil {
+	l := s.lease()
+	if l == nil {
 		return nil
 	}
-	m := make(map[uint32]bool, len(s.lease.numbers))
-	for _, n := range s.lease.numbers {
+	m := make(map[uint32]bool, len(l.numbers))
+	for _, n := range l.numbers {
 		m[n] = true
 	}
 	return m
@@ -392,7 +393,7 @@ func (t *turn) fact(s *slot, rcpt []string) ledger.Fact {
 		Time: t.now.UTC(), ID: s.entry.id(), Event: t.event, Org: s.entry.org(),
 		Rcpt: rcpt, Site: s.lane.to.domain.String(), Reason: t.reason, Disposition: disposition(t.event), Detail: t.detail,
 	}
-	if s.lease != nil && t.leased {
+	if s.lease() != nil && t.leased {
 		f.Detail = strings.TrimPrefix(f.Detail+"; asked for while an attempt was in flight", "; ")
 	}
 	return f
@@ -421,7 +422,7 @@ func (t *turn) apply() (clean []*entry) {
 		t.applyOne(c)
 	}
 	for _, s := range t.claimed {
-		if s.lease == nil {
+		if s.lease() == nil {
 			t.q.replace(s)
 		}
 		if t.q.release(s, t.ended[s.entry]) {
@@ -453,7 +454,7 @@ func (t *turn) applyOne(c change) {
 // wish notes what is to become of a recipient when its attempt ends. What an earlier
 // command asked for stays, where this one says nothing of it.
 func (t *turn) wish(c change) {
-	l := c.slot.lease
+	l := c.slot.lease()
 	if l.wishes == nil {
 		l.wishes = map[uint32]wish{}
 	}

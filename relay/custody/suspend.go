@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -168,6 +169,11 @@ func (q *Queue) changeSuspensions(ctx context.Context, b *Batch, s Suspension, t
 
 func (s *Suspension) summary(c canonical) canonical { return c.text(string(s.Scope)).text(s.Name) }
 
+func (s *Suspension) appendJSON(b []byte) ([]byte, error) {
+	text, err := json.Marshal(s)
+	return append(b, text...), err
+}
+
 // key names the record. Names can be longer than keys.
 func (s *Suspension) key() string {
 	sum := sha256.Sum256([]byte(s.Name))
@@ -324,8 +330,8 @@ func (l *lane) suspendedRecipients() (n int) {
 	if l.to.way.end {
 		return 0
 	}
-	if l.to.suspended || l.tenant.suspended {
-		return int(l.counts.queued)
+	if l.to.suspended || l.tenant().suspended {
+		return int(l.counts().queued)
 	}
 	for p := range l.parts {
 		if p.origin.suspended {

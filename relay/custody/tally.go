@@ -25,27 +25,26 @@ func (x *index) countQueued(s *slot, p *part, n int32) {
 	l := s.lane
 	p.queued += n
 	p.origin.queued += n
-	l.counts.queued += n
 	l.to.counts.queued += n
-	l.tenant.counts.queued += n
+	l.tenant().counts.queued += n
 	x.counts.queued += n
 }
 
 // countLeased counts recipients whose attempt begins or ends.
 func (x *index) countLeased(s *slot, n int32) {
 	l := s.lane
-	l.counts.leased += n
+	l.leased += n
 	l.to.counts.leased += n
-	l.tenant.counts.leased += n
+	l.tenant().counts.leased += n
 	x.counts.leased += n
 }
 
 // countHeld counts recipients that are held, or no more.
 func (x *index) countHeld(s *slot, n int32) {
 	l := s.lane
-	l.counts.held += n
+	l.held += n
 	l.to.counts.held += n
-	l.tenant.counts.held += n
+	l.tenant().counts.held += n
 	x.counts.held += n
 }
 
@@ -182,8 +181,8 @@ func (d DomainDepth) insert(list []DomainDepth) []DomainDepth {
 // oldest is the first due time of a lane, suspended or not.
 func (l *lane) oldest() (due int64, ok bool) {
 	for p := range l.parts {
-		if len(p.slots) > 0 && (!ok || p.slots[0].due < due) {
-			due, ok = p.slots[0].due, true
+		if len(p.slots) > 0 && (!ok || p.slots[0].due() < due) {
+			due, ok = p.slots[0].due(), true
 		}
 	}
 	return due, ok
@@ -238,9 +237,10 @@ func (q *Queue) Shares(yield func(Share) bool) {
 }
 
 func (l *lane) share() Share {
+	n := l.counts()
 	s := Share{
-		Organisation: l.tenant.org, Domain: l.to.domain, Via: l.to.way.via, Suspended: l.suspendedRecipients(),
-		Queued: int(l.counts.queued), Leased: int(l.counts.leased), Held: int(l.counts.held),
+		Organisation: l.tenant().org, Domain: l.to.domain, Via: l.to.way.via, Suspended: l.suspendedRecipients(),
+		Queued: int(n.queued), Leased: int(n.leased), Held: int(n.held),
 	}
 	if due, ok := l.oldest(); ok {
 		s.Oldest = fromNano(due)

@@ -39,8 +39,8 @@ type Content interface {
 	Header() []byte
 	// Body reads what follows the header, from its start at each call.
 	Body() io.Reader
-	// Whole gives both in one piece, if that is how they are held.
-	Whole() ([]byte, bool)
+	// BodyInMemory gives the body in one piece, if that is how it is held.
+	BodyInMemory() ([]byte, bool)
 }
 
 // Status is what an attempt came to for one recipient.

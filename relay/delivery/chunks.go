@@ -143,9 +143,6 @@ func (t *transaction) withoutChunks(r reply) *fault {
 
 // contentReader reads header and body as one.
 func contentReader(c Content) io.Reader {
-	if whole, ok := c.Whole(); ok {
-		return bytes.NewReader(whole)
-	}
 	return io.MultiReader(bytes.NewReader(c.Header()), c.Body())
 }
 

@@ -81,9 +81,9 @@ func newContent(s string) bytesContent {
 	return bytesContent{all: []byte(s), header: min(len(head)+4, len(s))}
 }
 
-func (c bytesContent) Header() []byte        { return c.all[:c.header] }
-func (c bytesContent) Body() io.Reader       { return bytes.NewReader(c.all[c.header:]) }
-func (c bytesContent) Whole() ([]byte, bool) { return c.all, !c.split }
+func (c bytesContent) Header() []byte               { return c.all[:c.header] }
+func (c bytesContent) Body() io.Reader              { return bytes.NewReader(c.all[c.header:]) }
+func (c bytesContent) BodyInMemory() ([]byte, bool) { return c.all[c.header:], !c.split }
 
 const plainContent = "From: alice@acme.example\r\nSubject: Hello\r\n\r\nHello Bob.\r\n"
 

@@ -142,7 +142,7 @@ func (r *Router) Via(ctx context.Context, hop string) (Route, *Result) {
 // host is the route to a host that we named ourselves. what it is stands in results.
 func (r *Router) host(ctx context.Context, named SmartHost, what string) (Route, *Result) {
 	host := Host{Name: named.Name, Port: named.Port}
-	route := Route{Site: fmt.Sprintf("%s:%d", host.Name, host.Port)}
+	route := Route{Site: host.Name + ":" + strconv.Itoa(int(host.Port))}
 	all, known := []netip.Addr(nil), false
 	if addr, err := netip.ParseAddr(host.Name); err == nil {
 		all, known = []netip.Addr{addr}, true

@@ -88,9 +88,9 @@ func (t *SMTP) Probe(ctx context.Context, route Route, egress string, from mail.
 // noContent is the content of a message that is not sent.
 type noContent struct{}
 
-func (noContent) Header() []byte        { return nil }
-func (noContent) Body() io.Reader       { return strings.NewReader("") }
-func (noContent) Whole() ([]byte, bool) { return nil, true }
+func (noContent) Header() []byte               { return nil }
+func (noContent) Body() io.Reader              { return strings.NewReader("") }
+func (noContent) BodyInMemory() ([]byte, bool) { return nil, true }
 
 func (t *SMTP) travel(ctx context.Context, d *journey) []Result {
 	a := d.Attempt

@@ -400,11 +400,11 @@ func (t *transaction) writeContent() *fault {
 type readError struct{ error }
 
 func copyContent(w *dotWriter, c Content) error {
-	if whole, ok := c.Whole(); ok {
-		_, err := w.Write(whole)
+	if _, err := w.Write(c.Header()); err != nil {
 		return err
 	}
-	if _, err := w.Write(c.Header()); err != nil {
+	if body, ok := c.BodyInMemory(); ok {
+		_, err := w.Write(body)
 		return err
 	}
 	piece := contentBuffers.Get().(*[]byte)
@@ -425,11 +425,11 @@ func copyContent(w *dotWriter, c Content) error {
 
 // contentHasEightBit reads the content for octets outside ASCII.
 func contentHasEightBit(c Content) (bool, error) {
-	if whole, ok := c.Whole(); ok {
-		return hasEightBit(whole), nil
-	}
 	if hasEightBit(c.Header()) {
 		return true, nil
+	}
+	if body, ok := c.BodyInMemory(); ok {
+		return hasEightBit(body), nil
 	}
 	piece := contentBuffers.Get().(*[]byte)
 	defer contentBuffers.Put(piece)

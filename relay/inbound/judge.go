@@ -145,10 +145,14 @@ func Reopen(dir *org.Directory, d custody.Detained) (warrant custody.Inbound, re
 			return warrant, mail.RelayDenied.Because("%s is no longer an inbound domain of %s", r.Address.Domain(), d.Organisation)
 		}
 	}
-	if owner, owned := dir.Owner(d.From.Domain()); owned && d.Verdicts.DMARC != dmarc.Pass.String() {
-		return warrant, mail.OwnDomainSpoof.Because("From %s of %s: not proven, and dmarc=%s", d.From.Domain(), owner.Organisation, d.Verdicts.DMARC)
+	author, authored := dir.Owner(d.From.Domain())
+	if authored && d.Verdicts.DMARC != dmarc.Pass.String() {
+		return warrant, mail.OwnDomainSpoof.Because("From %s of %s: not proven, and dmarc=%s", d.From.Domain(), author.Organisation, d.Verdicts.DMARC)
 	}
-	if owner, owned := dir.Owner(d.Envelope.From.Domain()); owned && d.Verdicts.SPF != spf.Pass.String() {
+	// What one organisation here sent another came from no host: nothing passes SPF
+	// then, and its signature stands for both names.
+	owner, owned := dir.Owner(d.Envelope.From.Domain())
+	if owned && d.Verdicts.SPF != spf.Pass.String() && !(authored && author.Organisation == owner.Organisation) {
 		return warrant, mail.OwnDomainSpoof.Because("MAIL FROM %s of %s: not proven, and spf=%s", d.Envelope.From.Domain(), owner.Organisation, d.Verdicts.SPF)
 	}
 	warrant, err := custody.NewInbound(d.Organisation, d.Verdicts)

@@ -2,6 +2,7 @@ package inbound
 
 import (
 	"strconv"
+	"time"
 
 	"anechoic/mail"
 	"anechoic/relay/inbound/echo"
@@ -37,7 +38,7 @@ func (r *Results) SPFAligned() bool {
 func (r *Results) Authres(id string, q *Question, f Found, utf8 bool) authres.Results {
 	list := authres.Results{ID: id, UTF8: utf8}
 	if q.Peer.IsValid() {
-		list.Methods = append(list.Methods, r.spf(q))
+		list.Methods = append(list.Methods, r.SPF.AuthResult(q.request(id, time.Time{})))
 	}
 	list.Methods = append(list.Methods, r.signatures()...)
 	list.Methods = append(list.Methods, r.dmarc(q, f), r.chain())
@@ -46,14 +47,6 @@ func (r *Results) Authres(id string, q *Question, f Found, utf8 bool) authres.Re
 			With("policy", "score", strconv.Itoa(f.Echo.Score)))
 	}
 	return list
-}
-
-func (r *Results) spf(q *Question) authres.Result {
-	result := authres.Result{Method: "spf", Value: r.SPF.Status.String()}
-	if q.MailFrom.IsZero() {
-		return result.With("smtp", "helo", q.Helo)
-	}
-	return result.With("smtp", "mailfrom", q.MailFrom.String())
 }
 
 func (r *Results) signatures() (list []authres.Result) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/netip"
 	"slices"
-
 	"time"
 
 	"anechoic/mail"
@@ -28,6 +27,11 @@ type Question struct {
 	Sender   org.ID // the organisation that this relay proved it to come from; empty: none
 }
 
+// request is what SPF is asked by receiver.
+func (q *Question) request(receiver string, now time.Time) spf.Request {
+	return spf.Request{IP: q.Peer, HELO: q.Helo, MailFrom: q.MailFrom.String(), Receiver: receiver, Now: now}
+}
+
 // Results is what the standards say of a message.
 type Results struct {
 	SPF   spf.Result
@@ -40,6 +44,7 @@ type Results struct {
 // use.
 type Checker struct {
 	Resolver mail.Resolver
+	Hostname string        // of this relay, as explanations of SPF may name it
 	Method   dmarc.Method  // how organisational domains are found; zero: RFC 9989's
 	Sealers  []mail.Domain // whose ARC seals may speak for a message that fails DMARC
 	Limit    time.Duration // for all look-ups of a message; zero: DefaultLimit
@@ -62,7 +67,7 @@ func (c *Checker) Verify(ctx context.Context, q *Question, now time.Time) (r Res
 	var both background.Group
 	if q.Peer.IsValid() {
 		both.Go(func() {
-			r.SPF = spf.Check(ctx, c.Resolver, spf.Request{IP: q.Peer, HELO: q.Helo, MailFrom: q.MailFrom.String(), Now: now})
+			r.SPF = spf.Check(ctx, c.Resolver, q.request(c.Hostname, now))
 		})
 	}
 	both.Go(func() { r.DKIM = dkim.Verify(ctx, c.Resolver, q.Header, q.Hashes, now) })

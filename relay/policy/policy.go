@@ -8,7 +8,8 @@
 //
 // It is pure: whether a domain's DNS record stands is asked through a function.
 // Mail that the organisation only forwarded gets no warrant, whoever is in From.
-// Detains says whether it is kept for a person to see, instead of being refused.
+// Detains says whether it is kept for a person to see, Disown whether it may be passed
+// on in nobody's name, instead of being refused.
 //
 // The same questions are asked again when a message is leased for delivery and
 // the Directory changed since: what was revoked in between is held, not sent.
@@ -143,7 +144,8 @@ func isIn(address string, prefixes []netip.Prefix) bool {
 }
 
 // Detains says that a message which Permit refused as forwarded is to be kept in
-// detention, because its source says hold (or seal, while this relay cannot seal).
+// detention, because its source says hold (or seal, where this relay has no forwarding
+// domain to seal with: see Disown).
 // A From of any organisation here is never kept so: forwarded, it is refused.
 func Detains(dir *org.Directory, proof attribution.Proof, o mail.Originators) bool {
 	source, refusal := stillAuthorised(dir, proof)

@@ -1,6 +1,6 @@
 // Package screen asks scanners about a message before it is signed or delivered:
 // rspamd over HTTP, ClamAV's clamd over its stream protocol, and milters
-// (protocol 6), of which it is the client.
+// (protocol 6), of which it is the client; and our own checks (package content).
 //
 // Its steps: Screen.Ask gives one Question to every Scanner at once, each within
 // a bounded time; what each says is an Opinion; the strictest is the Verdict. A

@@ -42,6 +42,7 @@ type Rules struct {
 	HoldLoss bool    // what could not be screened is held; else it is put off
 	HoldAt   float64 // a score of rspamd from which a message is held; 0: as rspamd says
 	RefuseAt float64 // from which it is refused; 0: as rspamd says
+	Checks   Checking
 }
 
 // size is the number of octets of the message.
@@ -49,13 +50,13 @@ func (q *Question) size() int64 { return q.Message.Size() }
 
 // content reads the message from its first octet. The reader must be shut before
 // Ask returns: what it reads from belongs to the caller.
-func (q *Question) content() *content {
-	return &content{r: io.MultiReader(bytes.NewReader(q.Message.Header.Bytes()), q.Message.Body.Reader())}
+func (q *Question) content() *octets {
+	return &octets{r: io.MultiReader(bytes.NewReader(q.Message.Header.Bytes()), q.Message.Body.Reader())}
 }
 
-// content is a reader that can be taken away: net/http may go on reading a
+// octets is a reader that can be taken away: net/http may go on reading a
 // request's body after it gave the answer.
-type content struct {
+type octets struct {
 	mu   sync.Mutex // guards what follows
 	r    io.Reader
 	gone bool
@@ -64,7 +65,7 @@ type content struct {
 var errGone = errors.New("screen: the message is not there any more")
 
 // Read implements io.Reader.
-func (c *content) Read(p []byte) (int, error) {
+func (c *octets) Read(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.gone {
@@ -74,7 +75,7 @@ func (c *content) Read(p []byte) (int, error) {
 }
 
 // shut ends all reading, and waits for a read under way.
-func (c *content) shut() {
+func (c *octets) shut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.gone = true

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strconv"
 	"sync"
 	"time"
@@ -29,7 +30,7 @@ const maxText = 160
 // must not be able to have a scanner left alone by sending what is too big for it.
 var errNotScanned = errors.New("it did not scan the message")
 
-// Scanner is one of Rspamd, Clamd and Milter. Its Name is a label: it holds
+// Scanner is one of Rspamd, Clamd, Milter and Checks. Its Name is a label: it holds
 // nothing that a message says.
 type Scanner interface {
 	Name() string
@@ -85,19 +86,37 @@ func New(o Options) *Screen {
 	}
 	s := &Screen{options: o}
 	for _, scanner := range o.Scanners {
-		s.seats = append(s.seats, &seat{
-			scanner: scanner, places: make(chan struct{}, o.Places), breaker: breaker{after: o.Losses, rest: o.Rest},
-		})
+		s.seats = append(s.seats, seatOf(scanner, o))
 	}
 	return s
 }
 
+// seatOf is where a scanner sits. Our own checks have no connection to lose.
+func seatOf(scanner Scanner, o Options) *seat {
+	places, losses := o.Places, o.Losses
+	if own, ok := scanner.(*Checks); ok {
+		places, losses = own.places(), math.MaxInt
+	}
+	return &seat{scanner: scanner, places: make(chan struct{}, places), breaker: breaker{after: losses, rest: o.Rest}}
+}
+
+// spared says that nobody wants this scanner's opinion.
+func (s *seat) spared(q *Question) bool {
+	_, own := s.scanner.(*Checks)
+	return own && q.Rules.Checks.Rules == nil
+}
+
 // Ask asks all scanners at once and returns when the last has ended, which is
-// within the time-out: nothing reads the message after that.
+// within the time-out, or soon after for our own checks: nothing reads the message
+// after that.
 func (s *Screen) Ask(ctx context.Context, q *Question) Verdict {
 	opinions := make([]Opinion, len(s.seats))
 	var wait background.Group
 	for i, seat := range s.seats {
+		if seat.spared(q) {
+			opinions[i].Action = Pass
+			continue
+		}
 		wait.Go(func() { opinions[i] = s.askOne(ctx, seat, q) })
 	}
 	wait.Wait()

@@ -61,6 +61,10 @@ type Finding struct {
 	Rule    string  `json:"rule,omitempty"` // the scanner's word: a symbol, a signature, a reply code
 	Score   float64 `json:"score,omitempty"`
 	Text    string  `json:"text,omitempty"`
+
+	// Alarming says that an organisation should hear of it when one of its own
+	// sources sent the message: somebody else may be using the source.
+	Alarming bool `json:"alarming,omitempty"`
 }
 
 // String is the finding in one line.
@@ -151,6 +155,16 @@ func (v Verdict) Refusal() *mail.Refusal {
 		r = mail.ScreeningLost
 	}
 	return r.Because("%s", v.Detail())
+}
+
+// Alarms gives the rules of the findings that are alarming, each once.
+func (v Verdict) Alarms() (rules []string) {
+	for _, f := range v.Findings {
+		if f.Alarming && !slices.Contains(rules, f.Rule) {
+			rules = append(rules, f.Rule)
+		}
+	}
+	return rules
 }
 
 // maxDetail bounds what is written into log and ledger of one verdict.

@@ -26,7 +26,7 @@ type KeyInfo struct {
 	Published    bool      `json:"published"`    // DNS has this key
 	Stage        Stage     `json:"stage"`
 	Signs        bool      `json:"signs"`            // the one of its algorithm that signs now
-	ManagedBy    string    `json:"managed_by"`       // ByFile or ByCommand
+	ManagedBy    string    `json:"managed_by"`       // see below
 	Detail       string    `json:"detail,omitempty"` // why not published, or what else is worth knowing
 	Added        time.Time `json:"added,omitzero"`   // by a command
 	ActiveSince  time.Time `json:"active_since,omitzero"`
@@ -37,8 +37,9 @@ type KeyInfo struct {
 
 // The values of KeyInfo.ManagedBy.
 const (
-	ByFile    = "file"    // the registry names the key
-	ByCommand = "command" // only the data directory does
+	ByFile          = "file"          // the registry names the key
+	ByCommand       = "command"       // only the data directory does
+	ByConfiguration = "configuration" // the relay's own, for a domain that relay.toml names
 )
 
 // listFresh is how old an answer of DNS may be that a person is shown: who just
@@ -48,8 +49,8 @@ const listFresh = 5 * time.Second
 // lookupsAtOnce bounds the look-ups List has under way, for each processor.
 const lookupsAtOnce = 8
 
-// List describes every key of the Directory's domains, in its order, after asking
-// DNS.
+// List describes every key of the Directory's domains, in its order, then the relay's
+// own, after asking DNS.
 func (s *Signer) List(ctx context.Context, dir *org.Directory, now time.Time) []KeyInfo {
 	domains := slices.Collect(dir.Domains())
 	lists := make([][]KeyInfo, len(domains))
@@ -57,8 +58,12 @@ func (s *Signer) List(ctx context.Context, dir *org.Directory, now time.Time) []
 	for i, d := range domains {
 		work.Go(func() { lists[i] = s.ListDomain(ctx, d, now) })
 	}
+	own := make([]KeyInfo, len(s.RelayKeys))
+	for i, ref := range s.RelayKeys {
+		work.Go(func() { own[i] = s.describeOwn(ctx, ref, now) })
+	}
 	work.Wait()
-	return slices.Concat(lists...)
+	return append(slices.Concat(lists...), own...)
 }
 
 // ListDomain is List for one domain: the registry's keys in its order, then those

@@ -46,6 +46,8 @@ type Signer struct {
 	Resolver mail.Resolver
 	Lives    *Lives // nil: nothing is remembered of keys
 
+	RelayKeys []KeyRef // the relay's own, for the list
+
 	publications publications
 	slots        slots
 	faults       atomic.Uint64

@@ -223,6 +223,9 @@ func plainRun(p []byte) int {
 	i := 0
 	for ; i+9 <= len(p); i += 8 {
 		here := binary.LittleEndian.Uint64(p[i:])
+		if upToSpace(here) == 0 {
+			continue // most words of base64
+		}
 		next := binary.LittleEndian.Uint64(p[i+1:])
 		if stop := equalBytes(here, ' ')&upToSpace(next) | equalBytes(here, '\t'); stop != 0 {
 			return i + bits.TrailingZeros64(stop)/8

@@ -108,37 +108,53 @@ func lower(b byte) byte {
 // count them. It is made once for all signatures of a message, so that long
 // headers under long h= lists stay cheap.
 type Index struct {
-	fields map[string][]mail.Field // by name in lower case, the lowest first
+	fields []mail.Field
+	lowest map[string]int // by name in lower case: the last field of that name, counted from 1
+	above  []int          // of each field: the one before of the same name, counted from 1; 0: none
 }
 
 // NewIndex reads the names of a header.
 func NewIndex(header mail.Header) Index {
-	x := Index{fields: make(map[string][]mail.Field, len(header.Fields))}
-	for i := len(header.Fields) - 1; i >= 0; i-- {
-		name := strings.ToLower(header.Fields[i].Name())
-		x.fields[name] = append(x.fields[name], header.Fields[i])
+	x := Index{fields: header.Fields, lowest: make(map[string]int, len(header.Fields)), above: make([]int, len(header.Fields))}
+	var name []byte
+	for i, f := range header.Fields {
+		name = name[:0]
+		for _, b := range f.Raw()[:len(f.Raw())-len(f.RawValue())-3] {
+			name = append(name, lower(b))
+		}
+		x.above[i] = x.lowest[string(name)]
+		x.lowest[string(name)] = i + 1
 	}
 	return x
 }
 
 // Count is the number of fields of that name, given in lower case.
-func (x Index) Count(name string) int { return len(x.fields[name]) }
+func (x Index) Count(name string) (n int) {
+	for at := x.lowest[name]; at > 0; at = x.above[at-1] {
+		n++
+	}
+	return n
+}
 
 // AppendFields appends the fields that an h= list of names in lower case
 // selects: for each occurrence of a name the next field from the bottom, nothing
 // where there is none left (RFC 6376 section 5.4.2). The signature field that is
 // being verified is never selected (section 3.5); pass the zero Field to sign.
 func (x Index) AppendFields(dst []byte, names []string, own mail.Field, c Canonicalization) []byte {
-	used := make(map[string]int, len(names))
+	next := make(map[string]int, len(names)) // the field that the next occurrence selects
 	for _, name := range names {
-		list, n := x.fields[name], used[name]
-		if n < len(list) && same(list[n], own) {
-			n++
+		at, again := next[name]
+		if !again {
+			at = x.lowest[name]
 		}
-		if n < len(list) {
-			dst = AppendField(dst, list[n], c)
+		if at > 0 && same(x.fields[at-1], own) {
+			at = x.above[at-1]
 		}
-		used[name] = n + 1
+		if at > 0 {
+			dst = AppendField(dst, x.fields[at-1], c)
+			at = x.above[at-1]
+		}
+		next[name] = at
 	}
 	return dst
 }

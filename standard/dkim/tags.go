@@ -35,6 +35,7 @@ func ParseTags(b []byte) (Tags, error) {
 		return Tags{}, fmt.Errorf("%w: it is not UTF-8", ErrTagSyntax)
 	}
 	t := Tags{list: make([]tag, 0, 12)}
+	text := string(b) // all names, and values that are not folded, are parts of it
 	for pos := 0; pos < len(b); {
 		end := pos
 		for end < len(b) && b[end] != ';' {
@@ -46,7 +47,7 @@ func ParseTags(b []byte) (Tags, error) {
 		if len(t.list) == maxTags {
 			return Tags{}, fmt.Errorf("%w: it has more than %d tags", ErrTagSyntax, maxTags)
 		}
-		next, err := readTag(b, pos, end)
+		next, err := readTag(text, pos, end)
 		if err != nil {
 			return Tags{}, err
 		}
@@ -59,11 +60,11 @@ func ParseTags(b []byte) (Tags, error) {
 	return t, nil
 }
 
-// readTag reads b[pos:end] as name, "=" and value.
-func readTag(b []byte, pos, end int) (tag, error) {
-	name, value, ok := strings.Cut(string(b[pos:end]), "=")
+// readTag reads text[pos:end] as name, "=" and value.
+func readTag(text string, pos, end int) (tag, error) {
+	name, value, ok := strings.Cut(text[pos:end], "=")
 	if !ok {
-		return tag{}, fmt.Errorf("%w: %.40q has no =", ErrTagSyntax, b[pos:end])
+		return tag{}, fmt.Errorf("%w: %.40q has no =", ErrTagSyntax, text[pos:end])
 	}
 	start := pos + len(name) + 1
 	name = strings.Trim(name, spaces)
@@ -150,12 +151,17 @@ func stripSpace(s string) string {
 	if !strings.ContainsAny(s, spaces) {
 		return s
 	}
-	return strings.Map(func(r rune) rune {
-		if strings.ContainsRune(spaces, r) {
-			return -1
+	var b strings.Builder
+	b.Grow(len(s))
+	for len(s) > 0 {
+		run := strings.IndexAny(s, spaces)
+		if run < 0 {
+			run = len(s)
 		}
-		return r
-	}, s)
+		b.WriteString(s[:run])
+		s = s[min(run+1, len(s)):]
+	}
+	return b.String()
 }
 
 // splitColons splits a list such as "a : b" into its elements without white

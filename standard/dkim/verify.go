@@ -31,12 +31,15 @@ func Verify(ctx context.Context, resolver mail.Resolver, header mail.Header, has
 	results := make([]Result, len(fields))
 	var wg background.Group
 	for i, f := range fields {
-		if i >= MaxSignatures {
+		switch {
+		case i == 0: // here, when the others are under way
+		case i < MaxSignatures:
+			wg.Go(func() { results[i] = v.verify(ctx, f) })
+		default:
 			results[i] = v.overLimit(f)
-			continue
 		}
-		wg.Go(func() { results[i] = v.verify(ctx, f) })
 	}
+	results[0] = v.verify(ctx, fields[0])
 	wg.Wait()
 	return results
 }

@@ -46,16 +46,21 @@ type setup struct {
 	tenant bool   // there is a tenant source
 	hybrid bool   // it lists a hybrid server
 
+	forwarded string // what its tenant source does with forwarded mail
+
 	certificate, address, google bool // there are sources of these kinds
+	learning                     bool // mail in its name may be held that would be refused
 }
 
 func setups() *rapid.Generator[setup] {
 	return rapid.Custom(func(t *rapid.T) setup {
 		return setup{
-			second: rapid.SampledFrom([]string{"secret", "dkim", "both", "single", "ended"}).Draw(t, "second proof"),
-			role:   rapid.SampledFrom([]string{"", "application", "server"}).Draw(t, "role"),
-			locked: rapid.Bool().Draw(t, "locked"), tenant: rapid.Bool().Draw(t, "tenant"), hybrid: rapid.Bool().Draw(t, "hybrid"),
+			second:    rapid.SampledFrom([]string{"secret", "dkim", "both", "single", "ended"}).Draw(t, "second proof"),
+			role:      rapid.SampledFrom([]string{"", "application", "server"}).Draw(t, "role"),
+			forwarded: rapid.SampledFrom([]string{"seal", "hold", ""}).Draw(t, "forwarded"),
+			locked:    rapid.Bool().Draw(t, "locked"), tenant: rapid.Bool().Draw(t, "tenant"), hybrid: rapid.Bool().Draw(t, "hybrid"),
 			certificate: rapid.Bool().Draw(t, "certificate"), address: rapid.Bool().Draw(t, "address"), google: rapid.Bool().Draw(t, "google"),
+			learning: rapid.Bool().Draw(t, "learning"),
 		}
 	})
 }
@@ -64,9 +69,10 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 // entry writes an organisation as its registry has it.
 func (p player) entry(s setup) org.OrganisationEntry {
-	e := org.OrganisationEntry{ID: string(p.id), Name: string(p.id), Domains: []org.DomainEntry{{Name: p.domain}}}
+	e := org.OrganisationEntry{ID: string(p.id), Name: string(p.id), Learning: s.learning, Domains: []org.DomainEntry{{Name: p.domain}}}
 	if s.tenant {
 		source := org.SourceEntry{ID: "m365", Kind: "microsoft365", TenantIDs: []string{p.tenant}, OriginatorOrgs: []string{p.originer}, ProviderDomains: []string{p.provider}}
+		source.Forwarded = s.forwarded
 		source.RequireDKIM = s.second == "dkim" || s.second == "both"
 		if s.second == "secret" || s.second == "both" {
 			source.SecretHeader = &org.SecretHeaderEntry{Name: p.header, SHA256: []string{digest(p.secret)}}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"anechoic/control/api"
 	"anechoic/lab"
 	"anechoic/lab/sink"
 	"anechoic/ledger"
@@ -113,7 +114,7 @@ func TestMailForAnOrganisationIsJudgedMarkedAndHandedOnUnsigned(t *testing.T) {
 	r, inside := guarded(t)
 	l := forGlobex(mailFromNobody(partner, "carol@partner.test"))
 	j := r.comesIn(t, inside, l)
-	if got := results(t, j.Data); !strings.HasPrefix(got, "relay.anechoic.test; spf=pass smtp.mailfrom=carol@partner.test; dkim=none") || !strings.Contains(got, "dmarc=pass header.from=partner.test; arc=none") {
+	if got := results(t, j.Data); !strings.HasPrefix(got, "relay.anechoic.test; spf=pass (sender ip is 203.0.113.40) smtp.mailfrom=carol@partner.test; dkim=none") || !strings.Contains(got, "dmarc=pass header.from=partner.test; arc=none") {
 		t.Errorf("%s", got)
 	}
 	if len(j.SignedBy) > 0 || strings.Contains(string(j.Data), "DKIM-Signature") {
@@ -327,4 +328,37 @@ func TestUnknownRecipientsAreRefusedBeforeTheMessage(t *testing.T) {
 		inside.Close()
 		r.isRefused(t, inside, forGlobex(from), mail.RecipientNotAsked)
 	})
+}
+
+// A server that anybody can reach is told apart from one that takes mail from this
+// relay alone.
+func TestTheWayAroundTheRelayIsFound(t *testing.T) {
+	r, _ := guarded(t)
+	check, err := r.api.CheckInbound(t.Context(), "globex.test")
+	if err != nil || !check.Problems() || !strings.Contains(check.Findings[0].What, "no MX record of globex.test leads here") || check.Findings[1].Severity != api.Fine || check.Findings[2].Severity != api.Unclear {
+		t.Errorf("%+v, %v", check, err)
+	}
+	r.internet.Zone.SetMX("globex.test", mail.MX{Preference: 10, Host: "relay.anechoic.test"}, mail.MX{Preference: 20, Host: "mail.elsewhere.test"})
+	text, err := os.ReadFile(r.configFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.write(t, "relay.toml", strings.Replace(string(text), "[console]", "[inbound]\nbind = [\"127.0.0.9\"]\n[console]", 1))
+	r.restart(t)
+	if check, err = r.api.CheckInbound(t.Context(), "globex.test"); err != nil {
+		t.Fatal(err)
+	}
+	var said []string
+	for _, f := range check.Findings {
+		said = append(said, string(f.Severity)+": "+f.What)
+	}
+	all := strings.Join(said, "\n")
+	for _, want := range []string{"ok: MX records lead here: relay.anechoic.test", "problem: MX records lead around this relay: mail.elsewhere.test", "ok: the organisation's server takes mail for postmaster@globex.test from here", "problem: the server takes mail for postmaster@globex.test from 127.0.0.1 too"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("%q is not in\n%s", want, all)
+		}
+	}
+	if _, err := r.api.CheckInbound(t.Context(), "acme.test"); err == nil {
+		t.Error("a domain whose mail does not come in here was checked")
+	}
 }

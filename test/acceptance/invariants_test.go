@@ -76,6 +76,11 @@ func mayNotBeSent(t *rapid.T, w world, proof attribution.Proof, p player) {
 			t.Fatalf("forwarded mail from %s is permitted: %+v", from, proof)
 		}
 	}
+	for _, from := range []string{p.domain, p.provider, "below." + p.domain} {
+		if warrant, refusal := policy.Disown(w.dir, proof, message("ann@"+from), policy.Vouched); refusal == nil || !warrant.IsZero() {
+			t.Fatalf("forwarded mail from %s, which is registered, is passed on: %+v", from, proof)
+		}
+	}
 	if policy.Detains(w.dir, proof, message("ann@"+p.domain).Originators) {
 		t.Fatalf("forwarded mail from %s, which is registered, is detained", p.domain)
 	}

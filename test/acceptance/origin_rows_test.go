@@ -24,10 +24,11 @@ func originRows() []row {
 	app := func(lines ...string) letter { return mailFromUser("app@acme", ann, lines...) }
 	outside := "Received: from vps (vps.attacker.test [51.68.66.6])\r\n\tby mail.acme.test with ESMTP; Sun, 22 Nov 2026 11:00:00 +0000"
 	return []row{
-		// What a person can do with held mail has its stories in detained_test.go; a seal
-		// waits for ARC.
+		// What a person can do with held mail has its stories in detained_test.go, what is
+		// passed on in nobody's name in disowned_test.go.
 		{id: "A11", scenario: "own tenant auto-forwards foreign mail", variants: []variant{
 			does("held for a person, never signed, never sent", heldForAPerson),
+			does("sealed: passed on in nobody's name if something stands behind it", sealedAndPassedOn),
 			no("a tenant that holds: a registered From is refused all the same", forwarded, mailThrough(hooli, lab.Forward, vps, "ceo@globex.test").topped(hooli.SecretName+": "+hooliSecret)),
 			no("a tenant that holds: hosted mail with a foreign From is no forwarded mail", mail.FromNotOwned, mailFromMicrosoft(hooli, "someone@gmail.test").sender("ann@hooli.test")),
 			no("a tenant that holds, without its secret", mail.SecondProofMissing, mailThrough(hooli, lab.Forward, vps, "someone@gmail.test").sender("box@hooli.test")),

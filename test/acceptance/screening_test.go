@@ -22,14 +22,18 @@ import (
 type scanner struct {
 	socket string
 
-	mu   sync.Mutex // guards what follows
-	seen []byte
+	mu    sync.Mutex // guards what follows
+	seen  []byte
+	words map[string]string // answers by words of the message
 }
 
 // startScanner listens on a socket in the relay's folder.
 func startScanner(t *testing.T, dir string) *scanner {
 	t.Helper()
-	s := &scanner{socket: filepath.Join(dir, "clamd")}
+	s := &scanner{socket: filepath.Join(dir, "clamd"), words: map[string]string{
+		"XVIRUS": "stream: Test.Virus FOUND\x00", "XPHISH": "stream: Heuristics.Phishing.Email FOUND\x00",
+		"XLOCKED": "stream: Heuristics.Encrypted.Zip FOUND\x00", "XNONSENSE": "all is well\x00",
+	}}
 	l, err := net.Listen("unix", s.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +57,11 @@ func startScanner(t *testing.T, dir string) *scanner {
 func (s *scanner) answer(conn net.Conn) {
 	var got []byte
 	chunk := make([]byte, 64<<10)
-	for !bytes.HasSuffix(got, []byte("\r\n\x00\x00\x00\x00")) {
+	for !bytes.HasSuffix(got, []byte("\x00\x00\x00\x00")) {
+		if string(got) == "zPING\x00" {
+			_, _ = io.WriteString(conn, "PONG\x00")
+			return
+		}
 		n, err := conn.Read(chunk)
 		if err != nil {
 			return
@@ -61,18 +69,22 @@ func (s *scanner) answer(conn net.Conn) {
 		got = append(got, chunk[:n]...)
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.seen = append(s.seen, got...)
-	s.mu.Unlock()
 	verdict := "stream: OK\x00"
-	for word, answer := range map[string]string{
-		"XVIRUS": "stream: Test.Virus FOUND\x00", "XPHISH": "stream: Heuristics.Phishing.Email FOUND\x00",
-		"XLOCKED": "stream: Heuristics.Encrypted.Zip FOUND\x00", "XNONSENSE": "all is well\x00",
-	} {
+	for word, answer := range s.words {
 		if bytes.Contains(got, []byte(word)) {
 			verdict = answer
 		}
 	}
 	_, _ = io.WriteString(conn, verdict) // a client that is gone has what it wanted
+}
+
+// say changes what it answers to a word.
+func (s *scanner) say(word, answer string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.words[word] = answer
 }
 
 // screened is a relay whose mail is screened, with more lines of [screening].
@@ -157,6 +169,8 @@ func TestAnOrganisationMayHaveItsMailGoUnscreened(t *testing.T) {
 	if _, answer := r.send(t, saying("XVIRUS")); answer.code != 250 {
 		t.Errorf("it was answered %s", answer)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if len(s.seen) > 0 {
 		t.Errorf("the scanner was given %q", s.seen)
 	}

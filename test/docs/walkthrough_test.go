@@ -293,7 +293,7 @@ func (w *walk) metrics() {
 
 // movesByThen says that what happened in the ten minutes makes a metric rise.
 func movesByThen(name string) bool {
-	for _, still := range []string{"unproven", "refused", "faults", "findings", "reloads", "_queue_", "connections_open"} {
+	for _, still := range []string{"unproven", "refused", "faults", "findings", "egress_in_spf", "reloads", "_queue_", "connections_open", "scanner_resting"} {
 		if strings.Contains(name, still) {
 			return false
 		}

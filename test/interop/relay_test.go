@@ -71,6 +71,7 @@ type options struct {
 	internet    func(r *relay) string // makes the rest of the internet, and gives the resolver to ask; nil: the name server of the internet
 	dnssecProbe string                // dns.dnssec_probe; empty: as it is
 	config      string                // more of relay.toml
+	registry    string                // more of registry.toml
 	roots       *x509.CertPool
 	dialWeb     func(ctx context.Context, network, address string) (net.Conn, error)
 
@@ -127,7 +128,7 @@ internal = ["10.0.0.0/8"]
 username = %q
 password = { argon2id = %q }
 from = ["*@acme.example"]
-`, username, org.HashPassword([]byte(r.password))))
+`, username, org.HashPassword([]byte(r.password)))+o.registry)
 	if r.app, err = app.New(app.Options{ConfigFile: filepath.Join(dir, "relay.toml"), Version: "test", Roots: o.roots, DialWeb: o.dialWeb}); err != nil {
 		t.Fatal(err)
 	}

@@ -61,6 +61,9 @@ const (
 	maxNewcomers = 4 // tenants that are learned at the same time; in a burst of more none is
 )
 
+// Learned says that the tenant counts as the domain's own.
+func (t Tenant) Learned(now time.Time) bool { return t.known(now) }
+
 // known says that a tenant is learned.
 func (t Tenant) known(now time.Time) bool {
 	return t.Days >= LearnDays && t.Last.Sub(t.First) >= LearnSpan && now.Sub(t.Last) <= Memory

@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"golang.org/x/text/encoding"
@@ -52,6 +53,15 @@ func (r *base64Reader) Read(p []byte) (int, error) {
 }
 
 func (r *base64Reader) take(line []byte) {
+	for r.have == 0 && len(line) >= 4 { // whole groups, which is nearly all there is
+		a, b, c, d := base64Values[line[0]], base64Values[line[1]], base64Values[line[2]], base64Values[line[3]]
+		if a|b|c|d < 0 {
+			break
+		}
+		bits := uint32(a)<<18 | uint32(b)<<12 | uint32(c)<<6 | uint32(d)
+		r.out = append(r.out, byte(bits>>16), byte(bits>>8), byte(bits))
+		line = line[4:]
+	}
 	for _, c := range line {
 		if c == '=' {
 			r.flush()
@@ -217,10 +227,21 @@ type peek struct {
 	size int64
 }
 
+// heads are buffers for first octets, which are large for small messages.
+var heads = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, headSize) }}
+
 func newPeek(r io.Reader) *peek {
-	p := &peek{in: bufio.NewReaderSize(r, headSize)}
+	p := &peek{in: heads.Get().(*bufio.Reader)}
+	p.in.Reset(r)
 	p.head, _ = p.in.Peek(headSize) // a short file is whole
 	return p
+}
+
+// free gives the buffer back; nothing is read after that, and head is gone.
+func (p *peek) free() {
+	p.in.Reset(nil)
+	heads.Put(p.in)
+	p.in, p.head = nil, nil
 }
 
 func (p *peek) Read(b []byte) (int, error) {

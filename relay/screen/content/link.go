@@ -179,6 +179,9 @@ func (w *walk) link(place, where, url, text string) {
 // begins with www. It looks at each octet a bounded number of times.
 func (w *walk) plainLinks(place, text string) {
 	for at := 0; at < len(text); at++ {
+		if c := text[at]; c != ':' && c != 'w' && c != 'W' { // most octets: no call for them
+			continue
+		}
 		begin := linkBegin(text, at)
 		if begin < 0 {
 			continue

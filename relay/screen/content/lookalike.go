@@ -33,6 +33,7 @@ const (
 // like: a look-up costs the same for one and for thousands. The zero value protects
 // nothing. It does not change once it is made.
 type Protected struct {
+	more   *Protected               // as well; nil: none
 	own    map[mail.Domain]bool     // organisational domains
 	whole  map[string]mail.Domain   // by the likeness of name and ending
 	names  map[string][]mail.Domain // by the likeness of the name before its ending, without hyphens
@@ -58,13 +59,38 @@ func Protect(domains []mail.Domain) *Protected {
 	return p
 }
 
+// And is p and some domains more. It shares p, so that a large set serves many.
+func (p *Protected) And(domains []mail.Domain) *Protected {
+	if len(domains) == 0 {
+		return p
+	}
+	both := Protect(domains)
+	both.more = p
+	return both
+}
+
 // Has says that d is one of the protected domains, or under one.
-func (p *Protected) Has(d mail.Domain) bool { return p != nil && p.own[organisational(d)] }
+func (p *Protected) Has(d mail.Domain) bool {
+	return p != nil && (p.own[organisational(d)] || p.more.Has(d))
+}
 
 // LookAlike says which protected domain d imitates, and how. A protected domain and
 // its sub-domains imitate nobody.
 func (p *Protected) LookAlike(d mail.Domain) (mail.Domain, Trick) {
-	if p == nil || len(p.own) == 0 || d.IsZero() || p.own[organisational(d)] {
+	if d.IsZero() || p.Has(d) {
+		return mail.Domain{}, TrickNone
+	}
+	for ; p != nil; p = p.more {
+		if found, trick := p.lookAlike(d); trick != TrickNone {
+			return found, trick
+		}
+	}
+	return mail.Domain{}, TrickNone
+}
+
+// lookAlike is LookAlike of p alone, for what is none of the protected.
+func (p *Protected) lookAlike(d mail.Domain) (mail.Domain, Trick) {
+	if len(p.own) == 0 {
 		return mail.Domain{}, TrickNone
 	}
 	name, ending := splitEnding(organisational(d))

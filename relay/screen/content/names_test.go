@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"anechoic/mail"
 )
 
 func TestFilesAreJudgedByNameTypeAndFirstOctets(t *testing.T) {
@@ -181,5 +183,27 @@ func TestABigFileIsStreamed(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	if taken := after.TotalAlloc - before.TotalAlloc; taken > 1<<20 {
 		t.Errorf("reading 12 MiB takes %d octets of memory", taken)
+	}
+}
+
+func TestASetSharesALargerOne(t *testing.T) {
+	all := Protect(domains(t, "acme.example", "globex.example"))
+	both := all.And(domains(t, "partner.example"))
+	for name, want := range map[string]bool{"acme.example": true, "mail.partner.example": true, "shop.example": false} {
+		if got := both.Has(domains(t, name)[0]); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	for name, want := range map[string]Trick{"gl0bex.example": TrickLetters, "part-ner.example": TrickHyphen, "partner.example": TrickNone, "acme.example": TrickNone} {
+		if _, got := both.LookAlike(domains(t, name)[0]); got != want {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	if all.Has(domains(t, "partner.example")[0]) || all.And(nil) != all {
+		t.Error("the larger set changed")
+	}
+	var none *Protected
+	if d := domains(t, "partner.example")[0]; none.Has(d) || !none.And([]mail.Domain{d}).Has(d) {
+		t.Error("a set in front of none")
 	}
 }

@@ -1,5 +1,7 @@
 package content
 
+import "strings"
+
 // Text is a part that programs show as the message itself, decoded. It is what a
 // stranger wrote: control characters and markup too.
 type Text struct {
@@ -10,14 +12,12 @@ type Text struct {
 
 // keepText keeps a shown text for who wants to look at it, within the limit.
 func (w *walk) keepText(f *File, text string) {
-	if !f.Shown || w.limits.KeptText <= 0 {
+	room := w.limits.KeptText - w.kept
+	if !f.Shown || room <= 0 || text == "" {
 		return
 	}
-	for _, t := range w.content.Texts {
-		if text == "" || len(t.Text) >= w.limits.KeptText {
-			return
-		}
-	}
+	text = strings.ToValidUTF8(text[:min(len(text), room)], "")
+	w.kept += len(text)
 	w.content.Texts = append(w.content.Texts, Text{Place: f.Place, HTML: f.isPage(), Text: text})
 }
 

@@ -16,6 +16,7 @@ type walk struct {
 	budget  budget
 	content Content
 	parts   int
+	kept    int             // octets of Texts
 	inside  int             // messages in which the part being read stands
 	links   map[string]bool // links that are kept
 }
@@ -270,6 +271,7 @@ func (w *walk) uuencoded(place, text string) {
 // text that is to be read, or nil.
 func (w *walk) inspect(r io.Reader, f *File, depth int) (text []byte) {
 	in := newPeek(r)
+	defer in.free()
 	f.Kind = kindOf(in.head, f.Name(), f.Type)
 	switch {
 	case f.Kind.isZip():
@@ -298,7 +300,7 @@ func (w *walk) isText(f File) bool {
 }
 
 // readText takes as much of a text as may be read. Text in archives is not read.
-func (w *walk) readText(r io.Reader, packed bool) []byte {
+func (w *walk) readText(in *peek, packed bool) []byte {
 	if packed {
 		return nil
 	}
@@ -307,7 +309,8 @@ func (w *walk) readText(r io.Reader, packed bool) []byte {
 		return nil
 	}
 	var b bytes.Buffer
-	n, _ := io.Copy(&b, io.LimitReader(r, int64(w.budget.text))) // an error of the input is kept by lines
+	b.Grow(min(w.budget.text, len(in.head)) + bytes.MinRead)
+	n, _ := b.ReadFrom(io.LimitReader(in, int64(w.budget.text))) // an error of the input is kept by lines
 	if w.budget.text -= int(n); w.budget.text <= 0 {
 		w.cut("text")
 	}
