@@ -45,13 +45,6 @@ const (
 	factsLookedAt     = 200_000          // for one report
 )
 
-// isReturn says that an address is at an organisation's return path: a direction of
-// its own, apart from what the organisation sends.
-func isReturn(dir *org.Directory, a mail.Address) bool {
-	_, ok := dir.ReturnPath(a.Domain())
-	return ok
-}
-
 // judgeReturn takes anybody's RCPT at a return path, if the address is one that
 // mail of ours has borne, or the one for complaints. A report is for one address.
 func (in *intake) judgeReturn(tx *smtpd.Transaction, o *org.Organisation, rcpt mail.Address, now time.Time) *mail.Refusal {

@@ -114,7 +114,7 @@ func TestWhatATerminalWouldObeyIsWrittenOut(t *testing.T) {
 
 func TestHTMLIsReducedToWhatAReaderWouldSee(t *testing.T) {
 	for in, want := range map[string]string{
-		`<p>Pay <b>now</b>!<p>Yours`: "Pay now!\nYours",
+		`<p>Pay <b>now</b>!<p>Yours`:                                   "Pay now!\nYours",
 		`<a href="https://bad.example/login">https://bank.example</a>`: "https://bank.example [link: hxxps://bad[.]example/login]",
 		`a<script>evil()</script><style>p{}</style><!-- c -->b`:        "ab",
 		`<img src="http://track.example/1" alt="Invoice">`:             "[picture: Invoice]",

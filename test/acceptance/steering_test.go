@@ -20,7 +20,7 @@ func TestReroutedMailArrivesByAnotherNextHop(t *testing.T) {
 	}
 	r.steer(t, api.Retry, id)
 	m, err := r.api.Queued(t.Context(), id)
-	if err != nil || !strings.Contains(m.Why, "by ann with the site "+site) {
+	if err != nil || !strings.Contains(m.Why, "for ann with the site "+site) {
 		t.Fatalf("%q, %v", m.Why, err)
 	}
 	wish := api.Selection{IDs: []mail.ID{id}, Via: r.receiver.Addr().String(), By: "ann"}
