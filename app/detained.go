@@ -15,16 +15,15 @@ import (
 	"anechoic/relay/custody"
 	"anechoic/relay/inbound"
 	"anechoic/relay/policy"
-	"anechoic/relay/smtpd"
 	"anechoic/standard/dkim"
 )
 
 // detention is a message that an organisation's source handed over, with what was
 // seen of it.
-func (in *intake) detention(tx *smtpd.Transaction, proof attribution.Proof, ev attribution.Evidence, o mail.Originators, header mail.Header, body *mail.Body, now time.Time) custody.Detention {
+func (in *intake) detention(m *offered, now time.Time) custody.Detention {
 	return custody.Detention{
-		ID: tx.ID, Organisation: proof.Organisation(), Source: proof.Source(), Evidence: ev, From: o.From.Address,
-		Envelope: tx.Envelope, Header: header.Prepend(received(in.hostname, tx, now)), Body: body,
+		ID: m.tx.ID, Organisation: m.proof.Organisation(), Source: m.proof.Source(), Evidence: m.evidence, From: m.originators.From.Address,
+		Envelope: m.tx.Envelope, Header: m.header.Prepend(received(in.hostname, m.tx, now)), Body: m.r.Body,
 	}
 }
 

@@ -64,20 +64,9 @@ func (a *App) openForwarding() error {
 	return nil
 }
 
-// forwarded is a message that a source handed over and did not write.
-type forwarded struct {
-	tx          *smtpd.Transaction
-	r           *smtpd.Received
-	dir         *org.Directory
-	proof       attribution.Proof
-	evidence    attribution.Evidence
-	originators mail.Originators
-	header      mail.Header // without evidence
-}
-
 // takeDisowned is the path of forwarded mail: each statement is a stage that may
 // refuse. Nothing of it is signed in anybody's name.
-func (in *intake) takeDisowned(ctx context.Context, f *forwarded, fact *ledger.Fact, now time.Time) (receipt custody.Receipt, refusal *mail.Refusal) {
+func (in *intake) takeDisowned(ctx context.Context, f *offered, fact *ledger.Fact, now time.Time) (receipt custody.Receipt, refusal *mail.Refusal) {
 	saw := in.whatStandsBehind(ctx, f, now)
 	fact.Results, fact.Identity = saw.words(), ledger.Unproven
 	warrant, refusal := policy.Disown(f.dir, f.proof, messageOf(f.tx.Envelope.From, f.header, f.originators), saw.vouch)
@@ -99,7 +88,7 @@ func (in *intake) takeDisowned(ctx context.Context, f *forwarded, fact *ledger.F
 	}()
 	verdict := in.screenOutbound(ctx, f.tx, f.proof, f.dir, mail.Message{Header: f.header, Body: f.r.Body}, fact)
 	if verdict.Action == screen.Hold {
-		return in.detain(ctx, in.detention(f.tx, f.proof, f.evidence, f.originators, f.header, f.r.Body, now), verdict.Refusal(), fact, now)
+		return in.detain(ctx, in.detention(f, now), verdict.Refusal(), fact, now)
 	}
 	if refusal = verdict.Refusal(); refusal != nil {
 		return receipt, refusal
@@ -143,7 +132,7 @@ type behind struct {
 // whatStandsBehind verifies what can stand behind From: a DKIM signature, or the word
 // of a sealer. Our own SPF of the peer says nothing: it forwards, and a provider's
 // address is everybody's.
-func (in *intake) whatStandsBehind(ctx context.Context, f *forwarded, now time.Time) (b behind) {
+func (in *intake) whatStandsBehind(ctx context.Context, f *offered, now time.Time) (b behind) {
 	from := f.originators.From.Address.Domain()
 	b.question = inbound.Question{MailFrom: f.tx.Envelope.From, From: from, Header: f.r.Header, Hashes: f.r.Hashes}
 	b.results = in.checker.Verify(ctx, &b.question, now)
@@ -243,7 +232,7 @@ func (b *behind) report(id string, utf8 bool) authres.Results {
 
 // sealSet makes our ARC set. A chain that has ended, or is full, gets none (RFC 8617
 // section 5.1): the message goes on with the signature that stands behind it.
-func (in *intake) sealSet(ctx context.Context, header mail.Header, f *forwarded, saw behind, now time.Time) ([]mail.Field, *mail.Refusal) {
+func (in *intake) sealSet(ctx context.Context, header mail.Header, f *offered, saw behind, now time.Time) ([]mail.Field, *mail.Refusal) {
 	key, refusal := in.signer.Own(ctx, in.forwarding.key, now)
 	if refusal != nil {
 		return nil, refusal

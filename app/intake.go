@@ -140,25 +140,17 @@ func (in *intake) take(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Rece
 	}
 	proof, refusal := in.attribute(ctx, dir, &evidence, r, now)
 	tellEvidence(fact, &evidence)
-	header := attribution.Strip(dir, r.Header)
+	m := &offered{tx: tx, r: r, dir: dir, proof: proof, evidence: evidence, originators: originators, header: attribution.Strip(dir, r.Header)}
 	var warrant custody.Proven
 	if refusal == nil {
-		warrant, refusal = policy.Permit(dir, proof, messageOf(tx.Envelope.From, header, originators), in.standing(ctx, now))
+		warrant, refusal = policy.Permit(dir, proof, messageOf(tx.Envelope.From, m.header, originators), in.standing(ctx, now))
 	}
 	if refusal != nil && w.to != nil && !refusal.Temporary() { // nobody's here: mail like any other that comes in
 		return in.takeInbound(ctx, in.arrivingFrom(tx, r, w.to, originators.From.Address, &evidence, now), fact, now)
 	}
 	tellProof(fact, proof)
-	if refusal != nil && !in.forwarding.domain().IsZero() && policy.Seals(dir, proof) {
-		return in.takeDisowned(ctx, &forwarded{tx: tx, r: r, dir: dir, proof: proof, evidence: evidence, originators: originators, header: header}, fact, now)
-	}
-	if refusal != nil && policy.Detains(dir, proof, originators) {
-		return in.detain(ctx, in.detention(tx, proof, evidence, originators, header, r.Body, now), refusal, fact, now)
-	}
 	if refusal != nil {
-		in.budgets.refused(dir, &evidence, refusal, now)
-		in.see(dir, &evidence, tx, originators, refusal, now)
-		return in.learn(ctx, tx, dir, evidence, originators, mail.Message{Header: header, Body: r.Body}, refusal, fact, now)
+		return in.turnAway(ctx, m, refusal, fact, now)
 	}
 	spent, refusal := in.budgets.spend(dir, proof, tx.Envelope, now)
 	if refusal != nil {
@@ -169,20 +161,45 @@ func (in *intake) take(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Rece
 			in.budgets.principals.Return(now, spent...)
 		}
 	}()
-	verdict := in.screenOutbound(ctx, tx, proof, dir, mail.Message{Header: header, Body: r.Body}, fact)
+	verdict := in.screenOutbound(ctx, tx, proof, dir, mail.Message{Header: m.header, Body: r.Body}, fact)
 	if verdict.Action == screen.Hold {
-		return in.detain(ctx, in.detention(tx, proof, evidence, originators, header, r.Body, now), verdict.Refusal(), fact, now)
+		return in.detain(ctx, in.detention(m, now), verdict.Refusal(), fact, now)
 	}
 	if refusal = verdict.Refusal(); refusal != nil {
 		return receipt, refusal
 	}
-	header = header.Prepend(verdict.Headers...)
+	header := m.header.Prepend(verdict.Headers...)
 	signatures, refusal := in.sign(ctx, warrant, dir, header, r.Hashes, now)
 	if refusal != nil {
 		return receipt, refusal
 	}
 	header = header.Prepend(append([]mail.Field{received(in.hostname, tx, now)}, signatures...)...)
 	return in.keep(ctx, custody.Submission{ID: tx.ID, Warrant: warrant, Envelope: tx.Envelope, Header: header, Body: r.Body}, fact, now)
+}
+
+// offered is a client's message as it stands once it was asked whose it is.
+type offered struct {
+	tx          *smtpd.Transaction
+	r           *smtpd.Received
+	dir         *org.Directory
+	proof       attribution.Proof // zero: nobody's
+	evidence    attribution.Evidence
+	originators mail.Originators
+	header      mail.Header // without evidence
+}
+
+// turnAway is the end of a message that may not leave as its organisation's: passed
+// on in nobody's name, held for a person, or refused.
+func (in *intake) turnAway(ctx context.Context, m *offered, refusal *mail.Refusal, fact *ledger.Fact, now time.Time) (custody.Receipt, *mail.Refusal) {
+	switch {
+	case !in.forwarding.domain().IsZero() && policy.Seals(m.dir, m.proof):
+		return in.takeDisowned(ctx, m, fact, now)
+	case policy.Detains(m.dir, m.proof, m.originators):
+		return in.detain(ctx, in.detention(m, now), refusal, fact, now)
+	}
+	in.budgets.refused(m.dir, &m.evidence, refusal, now)
+	in.see(m.dir, &m.evidence, m.tx, m.originators, refusal, now)
+	return in.learn(ctx, m, refusal, fact, now)
 }
 
 // attribute asks whose a message is, after what it takes to know.

@@ -7,10 +7,8 @@ import (
 	"anechoic/ledger"
 	"anechoic/mail"
 	"anechoic/org"
-	"anechoic/relay/attribution"
 	"anechoic/relay/custody"
 	"anechoic/relay/policy"
-	"anechoic/relay/smtpd"
 )
 
 // learns says that mail with this From may be held instead of refused, so that all
@@ -27,18 +25,16 @@ func learns(dir *org.Directory, from mail.Domain) bool {
 // learn holds a refused message of an organisation that is still learning, and
 // writes down what it would have been refused with. Of all others, and where there
 // is no room, the refusal stands.
-func (in *intake) learn(ctx context.Context, tx *smtpd.Transaction, dir *org.Directory, ev attribution.Evidence, o mail.Originators, m mail.Message, refusal *mail.Refusal, fact *ledger.Fact, now time.Time) (receipt custody.Receipt, _ *mail.Refusal) {
-	learned, ok := policy.Learns(dir, &ev, o, refusal, in.standing(ctx, now))
+func (in *intake) learn(ctx context.Context, m *offered, refusal *mail.Refusal, fact *ledger.Fact, now time.Time) (receipt custody.Receipt, _ *mail.Refusal) {
+	learned, ok := policy.Learns(m.dir, &m.evidence, m.originators, refusal, in.standing(ctx, now))
 	if !ok {
 		return receipt, refusal
 	}
-	d := custody.Detention{
-		ID: tx.ID, Organisation: learned.Organisation, Source: learned.Source, Claimed: learned.Source == "", Reason: refusal.Reason(), Evidence: ev, From: o.From.Address,
-		Envelope: tx.Envelope, Header: m.Header.Prepend(received(in.hostname, tx, now)), Body: m.Body,
-	}
+	d := in.detention(m, now)
+	d.Organisation, d.Source, d.Claimed, d.Reason = learned.Organisation, learned.Source, learned.Source == "", refusal.Reason()
 	would := *fact
 	would.Event, would.Identity, would.Disposition = ledger.WouldRefuse, ledger.Unproven, ledger.DispositionHeld
-	would.Reason, would.Detail, would.Reply = refusal.Reason(), printable(refusal.Detail()), refusal.Line(tx.ID)
+	would.Reason, would.Detail, would.Reply = refusal.Reason(), printable(refusal.Detail()), refusal.Line(m.tx.ID)
 	would.Org, would.ClaimedOrg = "", string(learned.Organisation)
 	fact.Org, fact.ClaimedOrg = "", string(learned.Organisation)
 	return in.detain(ctx, d, refusal, fact, now, would)
