@@ -9,8 +9,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
 )
 
 // MaxKeyFile bounds what is read as a key: a 4096-bit key has under 4 KiB of PEM.
@@ -126,7 +129,7 @@ func (r *Registry) keyEntries() (entries []keyEntry) {
 func readKeyFile(file string, a Algorithm) (crypto.Signer, error) {
 	info, err := os.Stat(file)
 	if err != nil {
-		return nil, fmt.Errorf("the key file cannot be read: %w", err)
+		return nil, fmt.Errorf("the key file cannot be read: %w", unlessKey(file, err))
 	}
 	if !info.Mode().IsRegular() { // a pipe would be waited for
 		return nil, fmt.Errorf("key file %s: %w: it is not a regular file", file, ErrKeyFile)
@@ -136,7 +139,7 @@ func readKeyFile(file string, a Algorithm) (crypto.Signer, error) {
 	}
 	content, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("the key file cannot be read: %w", err)
+		return nil, fmt.Errorf("the key file cannot be read: %w", unlessKey(file, err))
 	}
 	defer clear(content)
 	key, err := ParsePrivateKey(content, a)
@@ -144,6 +147,16 @@ func readKeyFile(file string, a Algorithm) (crypto.Signer, error) {
 		return nil, fmt.Errorf("key file %s: %w", file, err)
 	}
 	return key, nil
+}
+
+// unlessKey is an error of a file without its name, where the name may be a line of a
+// key that stands in the wrong place: base64 has slashes as paths have, but no dot.
+func unlessKey(file string, err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) && !strings.Contains(filepath.Base(file), ".") {
+		return at.Err
+	}
+	return err
 }
 
 // ParsePrivateKey reads exactly one PKCS #8 private key in PEM, of that algorithm:

@@ -22,6 +22,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // rsaKey is one RSA key for all tests: making one takes long.
@@ -295,4 +296,23 @@ func FuzzKeyFile(f *testing.F) {
 			t.Fatalf("what was read does not write back: %v", err)
 		}
 	})
+}
+
+// A line of a key has slashes as a path has: what names no file is not repeated.
+func TestAKeyInPlaceOfItsFileIsNotRepeated(t *testing.T) {
+	for _, line := range []string{
+		"MC4CAQAwBQYDK2VwBCIEIA/b/c/d/eF0g1h2I3j4K5l6M7n8O9p0Q1r2S3t4U5v6", "aB/cD/eF/gH/0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN/op",
+	} {
+		file := filepath.Join(t.TempDir(), "registry.toml")
+		text := fmt.Sprintf("[[organisation]]\nid = \"acme\"\n[[organisation.domain]]\nname = \"acme.test\"\ndkim = [ { selector = \"an1\", algorithm = \"ed25519\", key_file = %q } ]\n", line)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		reg, problems := ReadRegistry(file)
+		_, more, _ := Build(reg, Providers{}, nil, 1, time.Now())
+		all := fmt.Sprint(append(problems, more...))
+		if !strings.Contains(all, "cannot be read") || strings.Contains(all, line[8:]) || strings.Contains(all, line[20:40]) {
+			t.Errorf("%s", all)
+		}
+	}
 }

@@ -305,7 +305,7 @@ Milter.runmilter('test', 'unix:' + sys.argv[1], 60)
 
 func startMilter(t *testing.T) *Milter {
 	t.Helper()
-	python := program(t, "python3", "python3")
+	python := program(t, "/usr/bin/python3", "python3") // Debian's, which has the package
 	if exec.Command(python, "-c", "import Milter").Run() != nil {
 		t.Skip("python's Milter is missing: apt-get install --no-install-recommends python3-milter")
 	}
