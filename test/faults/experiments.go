@@ -123,7 +123,9 @@ func cutOne(r *rig.Rig, disk *rig.Disk, fromInside bool) (took time.Duration, er
 		return 0, errors.Join(p.KillWithin(longestLife), disk.CutByCopy())
 	}
 	time.Sleep(rand.N(longestLife))
-	if err := disk.Fail(); err != nil {
+	// While ext4 is shut down it may tell a sync that is under way that it succeeded,
+	// and drop what was synced: a disk that lies. So no sync is under way.
+	if err := errors.Join(p.Pause(), disk.Fail(), p.Resume()); err != nil {
 		return 0, errors.Join(err, p.Kill())
 	}
 	code, took, err := p.AwaitEnd(endBound)

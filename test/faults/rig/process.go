@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -99,6 +103,44 @@ func (p *Process) Kill() error {
 	}
 	return nil
 }
+
+// Pause stops every thread of the process where it is, and waits until each has left
+// the kernel: none is inside a write or a sync then. Resume is to follow.
+func (p *Process) Pause() error {
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return fmt.Errorf("pause: %w", err)
+	}
+	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if stopped, err := p.isStopped(); err != nil || stopped {
+			return err
+		}
+	}
+	return errors.New("pause: a thread does not stop")
+}
+
+// isStopped says that every thread has the state T (proc(5), /proc/pid/stat).
+func (p *Process) isStopped() (bool, error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
+	if err != nil || len(threads) == 0 {
+		return false, fmt.Errorf("pause: no threads of %d: %w", p.cmd.Process.Pid, err)
+	}
+	for _, file := range threads {
+		text, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it ended
+		}
+		if err != nil {
+			return false, err
+		}
+		if _, state, _ := strings.Cut(string(text), ") "); !strings.HasPrefix(state, "T") {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// Resume lets a paused process go on.
+func (p *Process) Resume() error { return p.cmd.Process.Signal(syscall.SIGCONT) }
 
 // Stop ends the process as an operator would.
 func (p *Process) Stop() error {
