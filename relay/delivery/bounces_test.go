@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,12 +14,16 @@ import (
 	"anechoic/relay/custody"
 )
 
-// bounces makes the station tell senders, and lists of which failures.
+// bounces makes the station tell senders, and lists of which failures. The list is
+// read when no attempt is under way: attempts write it side by side.
 func (s *station) bounces() *[]Failure {
 	told := &[]Failure{}
+	var mu sync.Mutex // guards told
 	s.Notice = func(ctx context.Context, b Bounce) ([]custody.Submission, error) {
 		if b.Kind == NoticeFailed {
+			mu.Lock()
 			*told = append(*told, b.Failures...)
+			mu.Unlock()
 		}
 		warrant, err := custody.NewNotice(b.Lease.ID, "acme")
 		return []custody.Submission{{
