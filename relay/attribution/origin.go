@@ -2,6 +2,7 @@ package attribution
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"anechoic/mail"
@@ -78,15 +79,17 @@ func readConnectingIP(v string) (tenant string, ip netip.Addr, ok bool) {
 // Received fields.
 var providerHosts = []string{".outlook.com", ".outlook.office365.com", ".exchangelabs.com"}
 
+// ByProvider says that a Received field names one of the provider's servers as its
+// writer. It is worth as much as who wrote the field.
+func (h Hop) ByProvider() bool {
+	return slices.ContainsFunc(providerHosts, func(suffix string) bool { return strings.HasSuffix(h.By, suffix) })
+}
+
 // belowProvider gives the hops below those the provider wrote itself: from the
 // hybrid server's own downwards.
 func belowProvider(hops []Hop) []Hop {
 	for i, h := range hops {
-		ours := false
-		for _, suffix := range providerHosts {
-			ours = ours || strings.HasSuffix(h.By, suffix)
-		}
-		if !ours {
+		if !h.ByProvider() {
 			return hops[i:]
 		}
 	}

@@ -71,26 +71,13 @@ func entry(e attribution.HeaderEvidence) Entry {
 	return Outside
 }
 
-// providerHosts end the names by which the provider's servers write their
-// Received fields.
-var providerHosts = []string{".outlook.com", ".outlook.office365.com", ".exchangelabs.com"}
-
-func isProviders(h attribution.Hop) bool {
-	for _, suffix := range providerHosts {
-		if strings.HasSuffix(h.By, suffix) {
-			return true
-		}
-	}
-	return false
-}
-
 // places says for each DKIM-Signature where it stands. The provider writes its own
 // directly on its topmost Received field; there may be seals between, which do not
 // count.
 func places(hops []attribution.Hop, h mail.Header) (found []Place) {
 	top := -1 // the provider's topmost hop
 	for i, hop := range hops {
-		if isProviders(hop) {
+		if hop.ByProvider() {
 			top = i
 			break
 		}
