@@ -79,12 +79,25 @@ func (w *BodyWriter) Write(p []byte) (int, error) {
 		w.size += int64(n)
 		return n, err
 	}
-	if w.mem == nil {
-		w.mem = make([]byte, 0, max(int64(len(p)), min(w.Expected, maxExpected)))
-	}
+	w.grow(len(p))
 	w.mem = append(w.mem, p...)
 	w.size += int64(len(p))
 	return len(p), nil
+}
+
+// grow makes room for n octets more: twice what there is, because what was there is
+// left to the collector.
+func (w *BodyWriter) grow(n int) {
+	switch need := len(w.mem) + n; {
+	case need <= cap(w.mem):
+		return
+	case w.mem == nil:
+		w.mem = make([]byte, 0, max(int64(need), min(w.Expected, maxExpected)))
+	default:
+		mem := make([]byte, len(w.mem), max(need, 2*cap(w.mem)))
+		copy(mem, w.mem)
+		w.mem = mem
+	}
 }
 
 func (w *BodyWriter) spill() error {

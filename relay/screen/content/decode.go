@@ -104,22 +104,31 @@ type quotedReader struct {
 	out []byte
 }
 
-func (r *quotedReader) Read(p []byte) (int, error) {
-	for len(r.out) < len(p) {
+func (r *quotedReader) Read(p []byte) (n int, err error) {
+	n = copy(p, r.out)
+	r.out = r.out[:copy(r.out, r.out[n:])]
+	for n < len(p) {
 		line, ok := r.in.next()
-		if !ok && len(r.out) == 0 {
-			return 0, io.EOF
-		} else if !ok {
+		if !ok {
 			break
 		}
-		r.take(line)
+		if len(line)+len("\r\n") <= len(p)-n { // it cannot become longer: no detour
+			n += len(appendQuoted(p[n:n], line))
+			continue
+		}
+		r.out = appendQuoted(r.out, line)
+		m := copy(p[n:], r.out)
+		r.out = r.out[:copy(r.out, r.out[m:])]
+		n += m
 	}
-	n := copy(p, r.out)
-	r.out = r.out[:copy(r.out, r.out[n:])]
+	if n == 0 && len(p) > 0 {
+		return 0, io.EOF
+	}
 	return n, nil
 }
 
-func (r *quotedReader) take(line []byte) {
+// appendQuoted decodes a line, or a piece of one.
+func appendQuoted(b, line []byte) []byte {
 	text := bytes.TrimRight(line, " \t\r\n")
 	ended := len(line) > 0 && line[len(line)-1] == '\n'
 	if ended && bytes.HasSuffix(text, []byte{'='}) {
@@ -127,22 +136,27 @@ func (r *quotedReader) take(line []byte) {
 	} else if !ended {
 		text = line
 	}
-	r.out = appendUnescaped(r.out, text, '=')
+	b = appendUnescaped(b, text, '=')
 	if ended {
-		r.out = append(r.out, '\r', '\n')
+		b = append(b, '\r', '\n')
 	}
+	return b
 }
 
 // appendUnescaped puts the octets of %41 or =41 in their place.
 func appendUnescaped(b, text []byte, mark byte) []byte {
-	for i := 0; i < len(text); i++ {
-		c := text[i]
-		if c == mark && i+2 < len(text) && hexValue(text[i+1]) >= 0 && hexValue(text[i+2]) >= 0 {
-			c, i = byte(hexValue(text[i+1])<<4|hexValue(text[i+2])), i+2
+	for {
+		at := bytes.IndexByte(text, mark)
+		if at < 0 {
+			return append(b, text...)
 		}
-		b = append(b, c)
+		b = append(b, text[:at]...)
+		if text = text[at:]; len(text) > 2 && hexValue(text[1]) >= 0 && hexValue(text[2]) >= 0 {
+			b, text = append(b, byte(hexValue(text[1])<<4|hexValue(text[2]))), text[3:]
+		} else {
+			b, text = append(b, mark), text[1:]
+		}
 	}
-	return b
 }
 
 func hexValue(c byte) int {

@@ -1,10 +1,10 @@
 package content
 
 import (
+	"bytes"
 	"strings"
 
 	"golang.org/x/net/html"
-	"golang.org/x/net/html/atom"
 )
 
 // maxVisible is how much of what a reader sees in the place of a link is kept.
@@ -26,7 +26,8 @@ type page struct {
 }
 
 // html reads an HTML text token by token: links with what stands in their place,
-// scripts, forms, and links in what is only text.
+// scripts, forms, and links in what is only text. Most tags and texts have nothing
+// of it, which their raw octets show.
 func (w *walk) html(f *File, text string) {
 	p := page{w: w, file: f}
 	for z := html.NewTokenizer(strings.NewReader(text)); ; {
@@ -35,82 +36,99 @@ func (w *walk) html(f *File, text string) {
 			p.endLink()
 			return
 		case html.StartTagToken, html.SelfClosingTagToken:
-			p.tag(z.Token())
+			if !isPlainTag(z.Raw()) {
+				p.tag(z)
+			}
 		case html.EndTagToken:
-			name, _ := z.TagName()
-			p.endTag(string(name))
+			if raw := z.Raw(); len(raw) > 2 && (raw[2]|0x20 == 'a' || raw[2]|0x20 == 's') {
+				name, _ := z.TagName()
+				p.endTag(string(name))
+			}
 		case html.TextToken:
-			p.text(string(z.Text()))
+			if p.href != "" || p.inStyle || bytes.ContainsAny(z.Raw(), ":.&") { // & may stand for one of the others
+				p.text(string(z.Text()))
+			}
 		}
 	}
+}
+
+// isPlainTag says that a tag has no attributes and means nothing here: <b>.
+func isPlainTag(raw []byte) bool {
+	name := raw[1 : len(raw)-1]
+	for _, c := range name {
+		if c|0x20 < 'a' || c|0x20 > 'z' {
+			return len(name) == 2 && c >= '1' && c <= '6' // <h1>
+		}
+	}
+	switch len(name) {
+	case len("a"):
+		return name[0]|0x20 != 'a'
+	case len("area"), len("input"), len("script"): // form and style are as long as these
+		return false
+	}
+	return true
 }
 
 // maxAttributes bounds how many attributes of one tag are looked at.
 const maxAttributes = 200
 
-func (p *page) tag(t html.Token) {
-	p.noteTag(t)
-	refresh := false
-	for i, a := range t.Attr {
-		if i >= maxAttributes {
+// tag reads a tag that begins something.
+func (p *page) tag(z *html.Tokenizer) {
+	text, more := z.TagName()
+	name := string(text)
+	p.noteTag(name)
+	refresh, content := false, ""
+	for n := 0; more; n++ {
+		if n >= maxAttributes {
 			p.w.cut("attributes")
 			return
 		}
-		key := strings.ToLower(a.Key)
-		switch {
-		case key == "href" && (t.DataAtom == atom.A || t.DataAtom == atom.Area):
+		var key, value []byte
+		key, value, more = z.TagAttr()
+		switch k := string(key); {
+		case k == "href" && (name == "a" || name == "area"):
 			p.endLink()
-			p.href = a.Val
-		case key == "href" && t.DataAtom == atom.Base:
-			p.w.link(p.file.Place, "base", a.Val, "")
-		case linkAttributes[key]:
-			p.w.link(p.file.Place, key, a.Val, "")
-		case key == "style":
-			p.style(a.Val)
-		case strings.HasPrefix(key, "on") && len(key) > 4:
+			p.href = string(value)
+		case k == "href" && name == "base":
+			p.w.link(p.file.Place, "base", string(value), "")
+		case linkAttributes[k]:
+			p.w.link(p.file.Place, k, string(value), "")
+		case k == "style":
+			p.style(string(value))
+		case strings.HasPrefix(k, "on") && len(k) > 4:
 			p.file.Script = true
-		case key == "http-equiv":
-			refresh = strings.EqualFold(strings.TrimSpace(a.Val), "refresh")
+		case k == "http-equiv":
+			refresh = bytes.EqualFold(bytes.TrimSpace(value), []byte("refresh"))
+		case k == "content" && content == "":
+			content = string(value)
+		case k == "type" && name == "input" && bytes.EqualFold(value, []byte("password")):
+			p.file.Form = true
 		}
 	}
 	if refresh {
-		p.refresh(t)
+		p.refresh(content)
 	}
 }
 
 // noteTag notes what a page can do.
-func (p *page) noteTag(t html.Token) {
-	switch t.DataAtom {
-	case atom.Script:
+func (p *page) noteTag(name string) {
+	switch name {
+	case "script":
 		p.file.Script = true
-	case atom.Form, atom.Input:
-		p.file.Form = p.file.Form || t.DataAtom == atom.Form || isPassword(t)
-	case atom.Style:
+	case "form":
+		p.file.Form = true
+	case "style":
 		p.inStyle = true
 	}
 }
 
-func isPassword(t html.Token) bool {
-	for _, a := range t.Attr {
-		if a.Key == "type" && strings.EqualFold(a.Val, "password") {
-			return true
-		}
+// refresh reads the content of <meta http-equiv=refresh content="0; url=…">.
+func (p *page) refresh(content string) {
+	_, rest, _ := strings.Cut(strings.ReplaceAll(content, ",", ";"), ";")
+	if i := strings.IndexByte(rest, '='); i >= 0 && strings.EqualFold(strings.TrimSpace(rest[:i]), "url") {
+		rest = rest[i+1:]
 	}
-	return false
-}
-
-// refresh reads <meta http-equiv=refresh content="0; url=…">.
-func (p *page) refresh(t html.Token) {
-	for _, a := range t.Attr {
-		if a.Key != "content" {
-			continue
-		}
-		_, rest, _ := strings.Cut(strings.ReplaceAll(a.Val, ",", ";"), ";")
-		if i := strings.IndexByte(rest, '='); i >= 0 && strings.EqualFold(strings.TrimSpace(rest[:i]), "url") {
-			rest = rest[i+1:]
-		}
-		p.w.link(p.file.Place, "refresh", strings.Trim(rest, " \t\r\n'\""), "")
-	}
+	p.w.link(p.file.Place, "refresh", strings.Trim(rest, " \t\r\n'\""), "")
 }
 
 // style finds url(…) in CSS.

@@ -33,7 +33,7 @@ type Link struct {
 func parseLink(s string) (Link, bool) {
 	l := Link{URL: clip(strings.ToValidUTF8(s, "\ufffd"), maxLink)}
 	text := strings.Trim(l.URL, "\x00\x01\x02\x03\x04\x05\x06\x07\x08\t\n\v\f\r\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f ")
-	plain := strings.NewReplacer("\t", "", "\n", "", "\r", "").Replace(text)
+	plain := withoutBreaks(text)
 	broken := plain != text
 	if strings.HasPrefix(plain, `\\`) { // a share of Windows, or a link without scheme
 		l.Scheme, plain = "file", plain[2:]
@@ -49,6 +49,16 @@ func parseLink(s string) (Link, bool) {
 		l.Encoded = l.Encoded || broken && l.Host != "" || strings.HasPrefix(strings.TrimLeft(plain, "/"), `\`)
 	}
 	return l, true
+}
+
+// breaks are what browsers take out of an address.
+var breaks = strings.NewReplacer("\t", "", "\n", "", "\r", "")
+
+func withoutBreaks(s string) string {
+	if !strings.ContainsAny(s, "\t\n\r") {
+		return s
+	}
+	return breaks.Replace(s)
 }
 
 // isScheme is scheme of RFC 3986 section 3.1.
@@ -149,18 +159,21 @@ func parseIPv4(s string) (a netip.Addr, odd, ok bool) {
 // maxSeen is how many links are looked at for each that may be kept.
 const maxSeen = 20
 
+// linkKey is what makes links the same.
+type linkKey struct{ where, url, text string }
+
 // link keeps a link, once for each place in which it differs.
 func (w *walk) link(place, where, url, text string) {
 	if len(w.links) >= maxSeen*w.limits.Links {
 		w.cut("links")
 		return
 	}
-	key := where + " " + clip(url, maxLink) + " " + text
+	key := linkKey{where, clip(url, maxLink), text}
 	if w.links[key] {
 		return
 	}
 	if w.links == nil {
-		w.links = map[string]bool{}
+		w.links = map[linkKey]bool{}
 	}
 	l, ok := parseLink(url)
 	if !ok || l.Scheme == "cid" || l.Scheme == "mailto" {
@@ -178,9 +191,11 @@ func (w *walk) link(place, where, url, text string) {
 // plainLinks finds links in a text: what has a scheme and two slashes, and what
 // begins with www. It looks at each octet a bounded number of times.
 func (w *walk) plainLinks(place, text string) {
+	colon, dot := -1, -1 // the next ones, from at on; len(text): there is none
 	for at := 0; at < len(text); at++ {
-		if c := text[at]; c != ':' && c != 'w' && c != 'W' { // most octets: no call for them
-			continue
+		colon, dot = nextOctet(text, colon, at, ':'), nextOctet(text, dot, at, '.')
+		if at = min(colon, dot); at == len(text) {
+			return
 		}
 		begin := linkBegin(text, at)
 		if begin < 0 {
@@ -196,8 +211,19 @@ func (w *walk) plainLinks(place, text string) {
 	}
 }
 
+// nextOctet gives where c stands next, from at on, if it was found at found before.
+func nextOctet(text string, found, at int, c byte) int {
+	if found >= at {
+		return found
+	}
+	if i := strings.IndexByte(text[at:], c); i >= 0 {
+		return at + i
+	}
+	return len(text)
+}
+
 // linkBegin gives where the link begins of which text[at] shows that it is one: the
-// colon behind a scheme, or the first letter of www. -1: there is none.
+// colon behind a scheme, or the dot behind www. -1: there is none.
 func linkBegin(text string, at int) int {
 	switch text[at] {
 	case ':':
@@ -208,9 +234,10 @@ func linkBegin(text string, at int) int {
 		if strings.HasPrefix(text[at:], "://") && isScheme(text[begin:at]) {
 			return begin
 		}
-	case 'w', 'W':
-		if len(text)-at > 4 && strings.EqualFold(text[at:at+4], "www.") && (at == 0 || strings.IndexByte(" \t\r\n<>()[]\"'*:;,=|", text[at-1]) >= 0) {
-			return at
+	case '.':
+		begin := at - len("www")
+		if begin >= 0 && len(text)-at > 1 && strings.EqualFold(text[begin:at], "www") && (begin == 0 || strings.IndexByte(" \t\r\n<>()[]\"'*:;,=|", text[begin-1]) >= 0) {
+			return begin
 		}
 	}
 	return -1

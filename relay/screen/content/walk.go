@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"anechoic/mail"
 )
@@ -16,9 +17,9 @@ type walk struct {
 	budget  budget
 	content Content
 	parts   int
-	kept    int             // octets of Texts
-	inside  int             // messages in which the part being read stands
-	links   map[string]bool // links that are kept
+	kept    int              // octets of Texts
+	inside  int              // messages in which the part being read stands
+	links   map[linkKey]bool // links that are kept
 }
 
 // budget is what is left of the bounds that the whole message shares.
@@ -230,7 +231,8 @@ func (w *walk) file(r io.Reader, p part) {
 	f := File{Place: p.place, Names: p.names, Type: p.kind, Shown: !p.attached && (len(p.names) == 0 || strings.HasPrefix(p.kind, "image/"))}
 	text := w.inspect(r, &f, 0)
 	if text != nil {
-		decoded := decodeCharset(text, p.parameter("charset"))
+		decoded := decodeCharset(text.Bytes(), p.parameter("charset"))
+		freeText(text)
 		w.keepText(&f, decoded)
 		w.text(&f, decoded)
 	}
@@ -268,8 +270,8 @@ func (w *walk) uuencoded(place, text string) {
 }
 
 // inspect reads r to its end and fills in what f is. It gives the beginning of a
-// text that is to be read, or nil.
-func (w *walk) inspect(r io.Reader, f *File, depth int) (text []byte) {
+// text that is to be read, or nil; freeText takes it back.
+func (w *walk) inspect(r io.Reader, f *File, depth int) (text *bytes.Buffer) {
 	in := newPeek(r)
 	defer in.free()
 	f.Kind = kindOf(in.head, f.Name(), f.Type)
@@ -299,8 +301,22 @@ func (w *walk) isText(f File) bool {
 	return f.Kind == KindHTML || f.Kind == KindSVG || f.Kind == KindCalendar || f.Kind == KindUnknown && (strings.HasPrefix(f.Type, "text/") || f.Type == "")
 }
 
+// texts are buffers for texts on their way to a string.
+var texts = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// maxPooledText bounds the buffers that are kept.
+const maxPooledText = 1 << 20
+
+// freeText gives a buffer back; nothing of it is read after that.
+func freeText(b *bytes.Buffer) {
+	if b.Cap() <= maxPooledText {
+		b.Reset()
+		texts.Put(b)
+	}
+}
+
 // readText takes as much of a text as may be read. Text in archives is not read.
-func (w *walk) readText(in *peek, packed bool) []byte {
+func (w *walk) readText(in *peek, packed bool) *bytes.Buffer {
 	if packed {
 		return nil
 	}
@@ -308,11 +324,11 @@ func (w *walk) readText(in *peek, packed bool) []byte {
 		w.cut("text")
 		return nil
 	}
-	var b bytes.Buffer
+	b := texts.Get().(*bytes.Buffer)
 	b.Grow(min(w.budget.text, len(in.head)) + bytes.MinRead)
 	n, _ := b.ReadFrom(io.LimitReader(in, int64(w.budget.text))) // an error of the input is kept by lines
 	if w.budget.text -= int(n); w.budget.text <= 0 {
 		w.cut("text")
 	}
-	return b.Bytes()
+	return b
 }
