@@ -45,5 +45,7 @@ func appendPersonal(b []byte, f *Fact) []byte {
 	o.Texts("rcpt", f.Rcpt)
 	o.Text("reply", f.Reply)
 	o.Text("detail", f.Detail)
+	o.Text("message_id", f.MessageID)
+	o.Text("print", f.Print.String())
 	return o.End()
 }

@@ -39,6 +39,7 @@ const (
 	Suspended          Event = "suspended"           // mail of an organisation or source, or for a domain or site, is leased no more
 	Resumed            Event = "resumed"             // it is leased again
 	Started            Event = "started"             // the relay started
+	Restored           Event = "restored"            // the data directory is that of a backup; what was queued in it is held
 	Stopped            Event = "stopped"             // the relay stopped cleanly
 	Reloaded           Event = "reloaded"            // a new Directory is in force
 	BounceReceived     Event = "bounce_received"     // a report about a message of ours came back: delivered, delayed or failed later on
@@ -53,6 +54,9 @@ const (
 	ApprovalChanged    Event = "approval_changed"    // a release that needs a second person was asked for, approved, refused, or expired
 	ContentAlarm       Event = "content_alarm"       // our own checks found something alarming in a message that a source of an organisation was proven to send
 )
+
+// MaxMessageID is how much of a Message-ID a fact keeps.
+const MaxMessageID = 250
 
 // Disposition is what became of the message, in the words users see.
 type Disposition string
@@ -78,7 +82,7 @@ const (
 
 // Fact is one thing that happened. Fields that do not apply are zero and absent
 // from JSON. It never holds a secret, a subject or a body. MailFrom, From, Rcpt,
-// Reply and Detail are personal and can be erased.
+// Reply, Detail, MessageID and Print are personal and can be erased.
 type Fact struct {
 	Offset       uint64      `json:"offset"` // set when the fact is stored
 	Time         time.Time   `json:"time"`
@@ -108,8 +112,10 @@ type Fact struct {
 	Site         string      `json:"site,omitempty"`
 	Reply        string      `json:"reply,omitempty"` // ours when refusing, the next hop's after an attempt
 	Attempt      int         `json:"attempt,omitempty"`
-	Egress       string      `json:"egress,omitempty"` // the address an attempt was made from
-	TLS          string      `json:"tls,omitempty"`    // version and cipher of the connection the fact is about
-	Detail       string      `json:"detail,omitempty"` // what was expected and what was seen
-	Count        int         `json:"count,omitempty"`  // more than one: refusals of this kind that were aggregated
+	Egress       string      `json:"egress,omitempty"`     // the address an attempt was made from
+	TLS          string      `json:"tls,omitempty"`        // version and cipher of the connection the fact is about
+	Detail       string      `json:"detail,omitempty"`     // what was expected and what was seen
+	MessageID    string      `json:"message_id,omitempty"` // as the message had it, at most MaxMessageID octets, printable
+	Print        Print       `json:"print,omitzero"`       // what it has in common with messages like it
+	Count        int         `json:"count,omitempty"`      // more than one: refusals of this kind that were aggregated
 }

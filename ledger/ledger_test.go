@@ -34,7 +34,8 @@ func full(n int) ledger.Fact {
 		Rcpt: []string{"bob@else.test", "eve@else.test"}, Size: int64(n), Disposition: ledger.DispositionRefused, Identity: ledger.Contradicted,
 		Reason: mail.ReasonFromNotOwned, Class: "policy", Proofs: []string{"tenant", "dkim"}, Origin: "hosted", Results: "spf=pass dmarc=pass", Tenant: "11111111-1111-4111-8111-111111111111",
 		Originator: "acme.test", ConnectingIP: "198.51.100.7", Generation: 7, Site: "mx.else.test", Reply: "550 5.7.1 no \"quotes\" \x01\u2028<&>", Attempt: 2,
-		Egress: "192.0.2.9", TLS: "TLS1.3 AES", Detail: "expected acme", Count: 3,
+		Egress: "192.0.2.9", TLS: "TLS1.3 AES", Detail: "expected acme", Count: 3, MessageID: "<1@acme.test>",
+		Print: ledger.Print{Text: 7, Shape: 8, Signature: 9, Hosts: []string{"a.test", "b.test"}, IDHost: "acme.test"},
 	}
 }
 

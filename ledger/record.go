@@ -76,6 +76,9 @@ type personal struct {
 	Rcpt     []string `json:"rcpt"`
 	Reply    string   `json:"reply"`
 	Detail   string   `json:"detail"`
+
+	MessageID string `json:"message_id"`
+	Print     Print  `json:"print"`
 }
 
 func join(offset uint64, p *public, q *personal) Fact {
@@ -85,6 +88,7 @@ func join(offset uint64, p *public, q *personal) Fact {
 		Size: p.Size, Disposition: p.Disposition, Identity: p.Identity, Reason: p.Reason, Class: p.Class, Proofs: p.Proofs,
 		Origin: p.Origin, Results: p.Results, Tenant: p.Tenant, Originator: p.Originator, ConnectingIP: p.ConnectingIP,
 		Generation: p.Generation, Site: p.Site, Reply: q.Reply, Attempt: p.Attempt, Egress: p.Egress, TLS: p.TLS, Detail: q.Detail, Count: p.Count,
+		MessageID: q.MessageID, Print: q.Print,
 	}
 }
 
