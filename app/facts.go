@@ -12,6 +12,7 @@ import (
 	"anechoic/ledger"
 	"anechoic/mail"
 	"anechoic/relay/custody"
+	"anechoic/relay/screen/content"
 	"anechoic/relay/smtpd"
 )
 
@@ -35,6 +36,16 @@ func transactionFact(tx *smtpd.Transaction, now time.Time) ledger.Fact {
 		fact.Rcpt = append(fact.Rcpt, r.Address.String())
 	}
 	return fact
+}
+
+// tellMessage puts into the fact by what the message is found again, and what makes
+// it like others.
+func tellMessage(fact *ledger.Fact, m mail.Message) {
+	if id, ok := m.Header.First("Message-ID"); ok {
+		text := printable(strings.TrimSpace(id.Value()))
+		fact.MessageID = text[:min(len(text), ledger.MaxMessageID)]
+	}
+	fact.Print = content.PrintOf(m)
 }
 
 // tlsText names version and cipher suite; empty without TLS.

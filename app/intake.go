@@ -122,6 +122,7 @@ func (in *intake) take(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Rece
 	if refusal = in.judgeHeader(r); refusal != nil {
 		return receipt, refusal
 	}
+	tellMessage(fact, mail.Message{Header: r.Header, Body: r.Body})
 	w := in.wayTo(dir, tx.Session, tx.Envelope.Recipients[0].Address)
 	if w.back != nil {
 		return in.takeReturn(ctx, tx, r, w.back, fact, now)

@@ -202,6 +202,9 @@ func (m *matrix) refusedEverywhere(t *testing.T, s sent, facts map[mail.ID][]led
 	if !strings.Contains(f.Detail, s.detail) {
 		t.Errorf("the detail is %q, without %q", f.Detail, s.detail)
 	}
+	if id := messageID(s.letter.data); !f.Print.IsZero() && f.MessageID != id && len(id) <= ledger.MaxMessageID {
+		t.Errorf("its Message-ID is %q in the ledger, and %q in the message", f.MessageID, id)
+	}
 	if s.claimed != "" && f.ClaimedOrg != s.claimed {
 		t.Errorf("claimed_org is %q, not %q", f.ClaimedOrg, s.claimed)
 	}
@@ -241,7 +244,7 @@ func (m *matrix) deliveredWhole(t *testing.T, s sent, facts map[mail.ID][]ledger
 	}
 	id := acceptedID(s.answer)
 	if !slices.ContainsFunc(facts[id], func(f ledger.Fact) bool {
-		return f.Event == ledger.Accepted && f.Identity == ledger.Proven && f.Org != ""
+		return f.Event == ledger.Accepted && f.Identity == ledger.Proven && f.Org != "" && f.MessageID == messageID(s.letter.data) && !f.Print.IsZero()
 	}) {
 		t.Errorf("the ledger has no acceptance with id %s: %v", id, facts[id])
 	}

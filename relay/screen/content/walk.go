@@ -68,14 +68,17 @@ func (w *walk) ambiguous(what string) {
 }
 
 // message reads the whole body under the header of the message.
-func (w *walk) message(m mail.Message) error {
+func (w *walk) message(m mail.Message) error { return w.read(m.Header, m.Body.Reader()) }
+
+// read reads a body, or the beginning of one, under its header.
+func (w *walk) read(h mail.Header, body io.Reader) error {
 	var fields []field
-	for _, f := range m.Header.Fields {
+	for _, f := range h.Fields {
 		if f.HasPrefix("Content-") {
 			fields = append(fields, field{strings.ToLower(f.Name()), f.RawValue()})
 		}
 	}
-	l := newLines(m.Body.Reader())
+	l := newLines(body)
 	w.entity(l, w.readPart(fields, "text/plain", "the message"), 0)
 	if l.err != nil {
 		return fmt.Errorf("content: read the body: %w", l.err)
