@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -36,20 +37,27 @@ func (r Reply) Accepted() bool { return r.Code == 250 }
 type courier struct {
 	client *smtp.Client
 	conn   net.Conn
+	unlink func() bool // from the context that ends it
 }
+
+// closing is the reply after which a server hangs up (RFC 5321 section 3.8).
+const closing = 421
 
 // sendTimeout bounds one letter: nothing on loopback takes as long.
 const sendTimeout = 30 * time.Second
 
-// dial connects from an address, with TLS if the relay offers it.
-func dial(relay string, via netip.Addr, user, secret string) (*courier, error) {
+// dial connects from an address, with TLS if the relay offers it. The end of ctx
+// closes the connection.
+func dial(ctx context.Context, relay string, via netip.Addr, user, secret string) (*courier, error) {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: via.AsSlice()}, Timeout: sendTimeout}
-	conn, err := dialer.Dial("tcp", relay)
+	conn, err := dialer.DialContext(ctx, "tcp", relay)
 	if err != nil {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
+	unlink := context.AfterFunc(ctx, func() { conn.Close() })
 	host, _, err := net.SplitHostPort(relay)
 	if err != nil {
+		unlink()
 		return nil, errors.Join(err, conn.Close())
 	}
 	conn.SetDeadline(time.Now().Add(sendTimeout))
@@ -58,9 +66,10 @@ func dial(relay string, via netip.Addr, user, secret string) (*courier, error) {
 		err = greet(client, host, user, secret)
 	}
 	if err != nil {
+		unlink()
 		return nil, errors.Join(err, conn.Close())
 	}
-	return &courier{client, conn}, nil
+	return &courier{client, conn, unlink}, nil
 }
 
 func greet(client *smtp.Client, host, user, secret string) error {
@@ -94,6 +103,8 @@ func (c *courier) send(l Letter) (Reply, error) {
 	switch {
 	case err == nil:
 		return Reply{Code: 250}, nil
+	case errors.As(err, &refused) && refused.Code == closing:
+		return Reply{refused.Code, refused.Msg}, nil
 	case errors.As(err, &refused):
 		return Reply{refused.Code, refused.Msg}, c.client.Reset()
 	}
@@ -111,12 +122,16 @@ func (c *courier) data(text []byte) error {
 	return w.Close()
 }
 
-func (c *courier) close() { c.client.Quit(); c.conn.Close() }
+func (c *courier) close() { c.unlink(); c.client.Quit(); c.conn.Close() }
 
 // SendAll sends letters to a relay, each address over a connection of its own at
 // the same time, in order. each is called after each letter, from one goroutine
 // at a time.
 func SendAll(relay string, letters []Letter, each func(Letter, Reply)) error {
+	return sendAll(context.Background(), relay, letters, each)
+}
+
+func sendAll(ctx context.Context, relay string, letters []Letter, each func(Letter, Reply)) error {
 	queues := map[netip.Addr][]Letter{}
 	for _, l := range letters {
 		queues[l.Via] = append(queues[l.Via], l)
@@ -130,7 +145,7 @@ func SendAll(relay string, letters []Letter, each func(Letter, Reply)) error {
 	results := make(chan result)
 	for _, queue := range queues {
 		go func() {
-			err := sendQueue(relay, queue, func(l Letter, r Reply) { results <- result{letter: l, reply: r} })
+			err := sendQueue(ctx, relay, queue, func(l Letter, r Reply) { results <- result{letter: l, reply: r} })
 			results <- result{err: err, last: true}
 		}()
 	}
@@ -147,18 +162,30 @@ func SendAll(relay string, letters []Letter, each func(Letter, Reply)) error {
 	return errors.Join(errs...)
 }
 
-func sendQueue(relay string, queue []Letter, each func(Letter, Reply)) error {
-	c, err := dial(relay, queue[0].Via, queue[0].User, queue[0].Secret)
-	if err != nil {
-		return err
-	}
-	defer func() { c.close() }()
+// sendQueue sends in order. A server that hangs up is called again, as who sends
+// much does.
+func sendQueue(ctx context.Context, relay string, queue []Letter, each func(Letter, Reply)) (err error) {
+	var c *courier
+	defer func() {
+		if c != nil {
+			c.close()
+		}
+	}()
 	for _, l := range queue {
+		if c == nil {
+			if c, err = dial(ctx, relay, l.Via, l.User, l.Secret); err != nil {
+				return err
+			}
+		}
 		reply, err := c.send(l)
 		if err != nil {
 			return fmt.Errorf("lab: send to %s from %s: %w", relay, l.Via, err)
 		}
 		each(l, reply)
+		if reply.Code == closing {
+			c.close()
+			c = nil
+		}
 	}
 	return nil
 }

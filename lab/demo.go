@@ -2,40 +2,52 @@ package lab
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net/netip"
 	"os"
-	"strings"
+	"path/filepath"
 	"time"
 
-	"anechoic/mail"
+	"anechoic/control/api"
 )
 
 // DemoOptions says how the demo runs.
 type DemoOptions struct {
+	Scenario string    // by name; empty: echospoof
 	JSON     bool      // the result as one JSON object on Out
 	Legit    int       // legitimate messages at each door; zero: 200
 	Spoofs   int       // spoofed messages at each door; zero: 2,000
 	Out      io.Writer // the result
 	Progress io.Writer // what is going on; nil: silent
-	Keep     string    // directory to leave the relay's data in; empty: a temporary one, removed
+	Keep     string    // new or empty directory to leave the relay's data in; empty: a temporary one, removed
+	Picture  string    // file for an animated picture of the run, as SVG; empty: none
+	Slow     bool      // at a pace at which it can be read, with explanations
+
+	Live   bool       // Progress is a terminal: bars are drawn again and again
+	Colour bool       // and shows colours
+	Width  func() int // columns of the terminal; nil: defaultWidth
+
+	pause func(context.Context, time.Duration) error // nil: that long
 }
 
-// DemoResult is what came of it. OK holds if no spoof was signed or delivered by
-// the relay and every legitimate message arrived, signed and aligned.
+// DemoResult is what came of it. OK holds if all checks of the scenario do.
 type DemoResult struct {
 	OK         bool           `json:"ok"`
+	Scenario   string         `json:"scenario"`
 	Seconds    float64        `json:"seconds"`
 	Permissive DoorResult     `json:"permissive_relay"`
 	Anechoic   DoorResult     `json:"anechoic"`
-	Refusals   map[string]int `json:"refusals"` // by reason
-	Example    []string       `json:"example"`  // one refused message explained
-	Failures   []string       `json:"failures,omitempty"`
+	Kinds      []KindResult   `json:"kinds"`
+	Checks     []Check        `json:"checks"`
+	Refusals   map[string]int `json:"refusals"`             // of spoofs, by reason
+	Findings   []string       `json:"findings,omitempty"`   // of the relay about itself, at the end
+	Comparison *Comparison    `json:"comparison,omitempty"` // one spoof at both doors
+	Example    []string       `json:"example"`              // one refused message explained
+	Failures   []string       `json:"failures,omitempty"`   // checks that did not hold
+	Remark     string         `json:"remark,omitempty"`
 }
 
 // DoorResult counts what went through one relay.
@@ -43,25 +55,74 @@ type DoorResult struct {
 	LegitSent      int `json:"legit_sent"`
 	LegitDelivered int `json:"legit_delivered"`
 	LegitAligned   int `json:"legit_dmarc_pass"`
+	LegitInbox     int `json:"legit_in_inbox"` // by the receiver, as are those below
 	SpoofsSent     int `json:"spoofs_sent"`
 	SpoofsRefused  int `json:"spoofs_refused"`
 	SpoofsSigned   int `json:"spoofs_signed"`
 	SpoofsArrived  int `json:"spoofs_delivered"`
 	SpoofsAligned  int `json:"spoofs_dmarc_pass"`
+	SpoofsInbox    int `json:"spoofs_in_inbox"`
+	SpoofsSpam     int `json:"spoofs_in_spam"`
+	SpoofsRejected int `json:"spoofs_rejected_by_receiver"`
 	Leaked         int `json:"evidence_leaked"`
 	Repeated       int `json:"repeated"`
 }
 
+// KindResult counts the letters of one kind at both doors.
+type KindResult struct {
+	Name       string `json:"name"`
+	Title      string `json:"title"`
+	Class      string `json:"class"` // legitimate, spoof, around (never came to a relay), aside
+	Permissive Counts `json:"permissive_relay"`
+	Anechoic   Counts `json:"anechoic"`
+}
+
+// Counts is what became of letters of one kind. Accepted, PutOff and Refused are
+// the door's answers; the rest is what the receiver saw.
+type Counts struct {
+	Sent      int `json:"sent"`
+	Accepted  int `json:"accepted"`
+	PutOff    int `json:"put_off"` // answered with 4yz
+	Refused   int `json:"refused"` // answered with 5yz
+	Delivered int `json:"delivered"`
+	Signed    int `json:"signed"`
+	DMARCPass int `json:"dmarc_pass"`
+	Inbox     int `json:"in_inbox"`
+	Spam      int `json:"in_spam"`
+	Rejected  int `json:"rejected_by_receiver"`
+}
+
+// kind gives the counts of a kind; nothing of one that was not sent.
+func (r *DemoResult) kind(name string) KindResult {
+	for _, k := range r.Kinds {
+		if k.Name == name {
+			return k
+		}
+	}
+	return KindResult{}
+}
+
+// OptionsError says what is wrong with options: nothing was started.
+type OptionsError struct{ Text string }
+
+func (e OptionsError) Error() string { return e.Text }
+
 // deliverWithin bounds how long accepted mail may take to arrive.
 const deliverWithin = 60 * time.Second
 
-// rogueTenants is how many tenants the attacker has, as in 2024 one of many.
-const rogueTenants = 5
+// What is sent if nobody says otherwise, and how much is no demo any more.
+const (
+	defaultLegit  = 200
+	defaultSpoofs = 2000
+	fewest        = 4 // of each: below it some kinds of a scenario would be empty
+	mostLetters   = 100_000
+)
 
-// Demo runs the campaign of 2024 at both doors: the same legitimate mail and the
-// same spoofs are given to a permissive relay and to this one, and receivers say
-// what came out. An error means that the range itself failed; whether the relay
-// did is in the result.
+// Demo runs a scenario at both doors: the same letters are given to a permissive
+// relay and to this one, and receivers say what came out. An error means that the
+// range itself failed, or that ctx ended; whether the relay did as it must is in
+// the result. Whatever was started is stopped, and the temporary directory gone,
+// when Demo returns.
 func Demo(ctx context.Context, o DemoOptions) (DemoResult, error) {
 	d, err := newDemo(o)
 	if err != nil {
@@ -69,57 +130,131 @@ func Demo(ctx context.Context, o DemoOptions) (DemoResult, error) {
 	}
 	defer d.close()
 	if err := d.run(ctx); err != nil {
-		return DemoResult{}, errors.Join(err, ctx.Err())
+		d.screen.end()
+		if ctx.Err() != nil {
+			return DemoResult{}, fmt.Errorf("lab: the demo was interrupted; %s: %w", d.leaves(), ctx.Err())
+		}
+		return DemoResult{}, err
 	}
-	d.result.Seconds = time.Since(d.started).Seconds()
-	d.result.Failures = d.failures()
-	d.result.OK = len(d.result.Failures) == 0
-	return d.result, d.print()
+	if err := d.show(); err != nil {
+		return DemoResult{}, err
+	}
+	return d.result, nil
+}
+
+// leaves says what stays behind.
+func (d *demo) leaves() string {
+	if d.o.Keep != "" {
+		return "what it wrote until then is in " + d.o.Keep
+	}
+	return "nothing of it is left"
 }
 
 // demo is the range with everything in it.
 type demo struct {
-	o                        DemoOptions
-	started                  time.Time
-	dir                      string
-	internet                 *Internet
-	customers                []Customer
-	rogues                   []Tenant
-	vps                      netip.Addr
-	atAnechoic, atPermissive *Receiver
-	relay                    *Relay
-	old                      *permissive
-	closers                  []func() error
-	result                   DemoResult
+	o                    DemoOptions
+	scenario             Scenario
+	started              time.Time
+	dir                  string
+	internet             *Internet
+	customers            []Customer
+	hosts                []netip.Addr // of the provider, from which the rogue tenants' mail comes
+	permissive, anechoic *side
+	relay                *Relay
+	old                  *permissive
+	screen               *screen
+	closers              []func() error
+	signatureLives       time.Duration // of the copy that a replay sends
+	result               DemoResult
 }
 
-func newDemo(o DemoOptions) (d *demo, err error) {
+// side is one of the two doors, with the receiver behind it.
+type side struct {
+	name     string
+	addr     string
+	auth     bool // it takes credentials; the other knows applications by their address
+	receiver *Receiver
+	counts   map[string]*Counts // by kind
+	reasons  map[string]int     // of refused spoofs
+	kinds    map[string]string  // of letters, by recipient
+	replies  map[string]Reply   // to spoofs, by recipient
+	spoofs   []string           // their recipients, in the order of the replies
+	accepted int
+}
+
+func newDemo(o DemoOptions) (*demo, error) {
+	scenario, err := findScenario(o.Scenario)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	if err := checkLoopback(); err != nil {
+		return nil, err
+	}
+	d := &demo{o: o, scenario: scenario, started: time.Now(), screen: newScreen(o)}
+	d.screen.note("Starting DNS, a Microsoft 365 with rogue tenants, receivers and both relays: "+scenario.Title+".", 0)
+	if err := d.start(); err != nil {
+		d.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *demo) start() error {
+	if err := d.directory(); err != nil {
+		return err
+	}
+	if err := d.people(); err != nil {
+		return err
+	}
+	return d.relays()
+}
+
+// complete fills in what was left out and refuses what makes no demo.
+func (o *DemoOptions) complete() error {
 	if o.Legit == 0 {
-		o.Legit = 200
+		o.Legit = defaultLegit
 	}
 	if o.Spoofs == 0 {
-		o.Spoofs = 2000
+		o.Spoofs = defaultSpoofs
+	}
+	if min(o.Legit, o.Spoofs) < fewest || max(o.Legit, o.Spoofs) > mostLetters {
+		return OptionsError{fmt.Sprintf("%d legitimate messages and %d spoofs make no demo: say %d to %d of each", o.Legit, o.Spoofs, fewest, mostLetters)}
+	}
+	if info, err := os.Stat(filepath.Dir(o.Picture)); o.Picture != "" && (err != nil || !info.IsDir()) {
+		return OptionsError{fmt.Sprintf("the picture cannot be written to %s: there is no folder %s", o.Picture, filepath.Dir(o.Picture))}
+	}
+	if info, err := os.Stat(o.Picture); err == nil && info.IsDir() {
+		return OptionsError{fmt.Sprintf("the picture cannot be written to %s: that is a folder", o.Picture)}
 	}
 	if o.Progress == nil {
 		o.Progress = io.Discard
 	}
-	d = &demo{o: o, started: time.Now(), result: DemoResult{Refusals: map[string]int{}}}
-	defer func() {
-		if err != nil {
-			d.close()
-		}
-	}()
-	d.say("starting DNS, a Microsoft 365 with %d tenants, receivers and both relays …", 2+rogueTenants)
-	if err := d.directory(); err != nil {
-		return nil, err
+	if o.Out == nil {
+		o.Out = io.Discard
 	}
-	if err := d.people(); err != nil {
-		return nil, err
+	if o.pause == nil {
+		o.pause = pause
 	}
-	return d, d.relays()
+	if !o.Slow {
+		o.pause = func(context.Context, time.Duration) error { return nil }
+	}
+	return nil
 }
 
-func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.o.Progress, format+"\n", args...) }
+// pause is a while to read in.
+func pause(ctx context.Context, long time.Duration) error {
+	timer := time.NewTimer(long)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 func (d *demo) onClose(f func() error) { d.closers = append(d.closers, f) }
 
@@ -127,300 +262,121 @@ func (d *demo) onClose(f func() error) { d.closers = append(d.closers, f) }
 func (d *demo) close() {
 	for i := len(d.closers) - 1; i >= 0; i-- {
 		if err := d.closers[i](); err != nil {
-			d.say("closing: %v", err)
+			d.screen.note("Closing: "+err.Error(), 0)
 		}
 	}
 	d.closers = nil
 }
 
+// directory makes the folder of the relay.
 func (d *demo) directory() error {
 	if d.o.Keep != "" {
 		d.dir = d.o.Keep
-		return os.MkdirAll(d.dir, 0o700)
+		return emptyFolder(d.dir)
 	}
 	dir, err := os.MkdirTemp("", "anechoic-demo-")
 	if err != nil {
-		return fmt.Errorf("lab: %w", err)
+		return fmt.Errorf("lab: the demo needs a temporary folder (TMPDIR says where): %w", err)
 	}
 	d.dir = dir
 	d.onClose(func() error { return os.RemoveAll(dir) })
 	return nil
 }
 
+// emptyFolder makes a folder, unless there is one with nothing in it: what
+// somebody has there is not to be mixed with a range's secrets.
+func emptyFolder(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	if len(entries) > 0 {
+		return OptionsError{fmt.Sprintf("folder %s is not empty (%s is in it): name a new one or an empty one", dir, entries[0].Name())}
+	}
+	return nil
+}
+
+// Addresses where the receivers listen.
+const (
+	receiverAnechoic   = "127.50.0.1"
+	receiverPermissive = "127.50.0.2"
+)
+
 // people makes the internet, the customers, the attacker and the receivers.
 func (d *demo) people() (err error) {
 	if d.internet, err = NewInternet(); err != nil {
-		return err
+		return fmt.Errorf("%w; the demo needs a free UDP and TCP port on 127.0.0.1", err)
 	}
 	d.onClose(d.internet.Close)
-	d.customers = []Customer{NewCustomer(d.internet, "acme", 1, true), NewCustomer(d.internet, "globex", 2, false)}
-	for i := range rogueTenants {
-		d.rogues = append(d.rogues, Tenant{GUID: guid("rogue", byte(i)), Originator: fmt.Sprintf("rogue%d.onmicrosoft.com", i+1), Host: d.internet.ProviderHost()})
+	customers := usual
+	if d.scenario.customers != nil {
+		customers = d.scenario.customers
 	}
-	d.vps = netip.MustParseAddr("127.70.0.1")
-	if d.atAnechoic, err = NewReceiver("127.50.0.1:0", d.internet.Zone); err != nil {
+	d.customers = customers(d.internet, d.o)
+	for range rogueTenants {
+		d.hosts = append(d.hosts, d.internet.ProviderHost())
+	}
+	if d.anechoic, err = d.side("anechoic", receiverAnechoic); err != nil {
 		return err
 	}
-	d.onClose(d.atAnechoic.Close)
-	if d.atPermissive, err = NewReceiver("127.50.0.2:0", d.internet.Zone); err != nil {
+	if d.permissive, err = d.side("permissive", receiverPermissive); err != nil {
 		return err
 	}
-	d.onClose(d.atPermissive.Close)
-	d.internet.AddReceiver("freemail.example", d.atAnechoic.Addr().Addr())
+	d.anechoic.auth = true
+	d.internet.AddReceiver(freemail, d.anechoic.receiver.Addr().Addr())
 	return nil
 }
 
+func (d *demo) side(name, addr string) (*side, error) {
+	receiver, err := NewReceiver(addr+":0", d.internet.Zone)
+	if err != nil {
+		return nil, err
+	}
+	receiver.Key = func(j Judgement) string { return j.Recipients[0] }
+	d.onClose(receiver.Close)
+	return &side{name: name, receiver: receiver, counts: map[string]*Counts{}, reasons: map[string]int{}, kinds: map[string]string{}, replies: map[string]Reply{}}, nil
+}
+
+// trustedApplications is where the permissive relay takes customers'
+// applications to be.
+var trustedApplications = netip.MustParsePrefix("127.60.0.0/16")
+
 func (d *demo) relays() (err error) {
-	d.relay, err = StartRelay(d.internet, d.dir, d.atAnechoic.Addr().Port(), d.customers, slog.New(slog.DiscardHandler))
+	d.relay, err = StartRelay(d.internet, d.dir, d.anechoic.receiver.Addr().Port(), d.customers, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return fmt.Errorf("lab: the relay does not start: %w", err)
+	}
+	d.onClose(d.relay.Stop)
+	names, err := domains(d.customers)
 	if err != nil {
 		return err
 	}
-	d.onClose(d.relay.Stop)
-	var domains []mail.Domain
-	for _, c := range d.customers {
-		domain, err := mail.ParseDomain(c.Domain)
-		if err != nil {
-			return err
-		}
-		domains = append(domains, domain)
-	}
-	trusted := []netip.Prefix{ProviderRange, netip.MustParsePrefix("127.60.0.0/16")}
-	d.old, err = newPermissive(d.internet, trusted, domains, map[string]string{"freemail.example": d.atPermissive.Addr().String()})
-	if err != nil {
+	trusted := append([]netip.Prefix{ProviderRange, trustedApplications}, d.scenario.trusted...)
+	next := map[string]string{freemail: d.permissive.receiver.Addr().String()}
+	if d.old, err = newPermissive(d.internet, trusted, names, next); err != nil {
 		return err
 	}
 	d.onClose(d.old.close)
+	d.anechoic.addr, d.permissive.addr = d.relay.Addr(), d.old.addr()
 	return nil
 }
 
-// run sends everything to both doors and waits for what was accepted.
-func (d *demo) run(ctx context.Context) error {
-	legit, spoofs := d.legitimate(), d.spoofs()
-	d.say("\n%-44s %s", "2024-style permissive relay", "anechoic")
-	legitOld, legitNew := tally{}, tally{}
-	if err := d.both(legit, &legitOld, &legitNew, "legitimate mail accepted"); err != nil {
+// control asks the relay about itself, as the command line does.
+func (d *demo) control() *api.Client { return api.NewClient(filepath.Join(d.dir, "data")) }
+
+// show writes the result and the picture.
+func (d *demo) show() error {
+	if err := d.print(); err != nil {
 		return err
 	}
-	spoofOld, spoofNew := tally{}, tally{}
-	if err := d.both(spoofs, &spoofOld, &spoofNew, "spoofs accepted"); err != nil {
-		return err
+	if d.o.Picture == "" {
+		return nil
 	}
-	wait, cancel := context.WithTimeout(ctx, deliverWithin)
-	defer cancel()
-	waited := errors.Join(
-		d.atPermissive.Wait(wait, legitOld.accepted+spoofOld.accepted),
-		d.atAnechoic.Wait(wait, legitNew.accepted+spoofNew.accepted))
-	if waited != nil {
-		d.say("%v", waited)
+	if err := os.WriteFile(d.o.Picture, d.picture(), 0o644); err != nil {
+		return errors.Join(errors.New("lab: the picture cannot be written"), err)
 	}
-	d.result.Permissive = judge(d.atPermissive, legitOld, spoofOld)
-	d.result.Anechoic = judge(d.atAnechoic, legitNew, spoofNew)
-	d.result.Refusals = spoofNew.reasons
-	var err error
-	d.result.Example, err = d.explain(ctx, spoofNew.example)
-	return err
+	return nil
 }
-
-// tally counts what one relay said.
-type tally struct {
-	sent, accepted int
-	reasons        map[string]int
-	example        string // reply to the first that was refused
-}
-
-func (t *tally) count(r Reply) {
-	t.sent++
-	if r.Accepted() {
-		t.accepted++
-		return
-	}
-	if t.reasons == nil {
-		t.reasons = map[string]int{}
-	}
-	if _, rest, ok := strings.Cut(r.Text, "["); ok {
-		reason, _, _ := strings.Cut(rest, " ")
-		t.reasons[reason]++
-		if t.example == "" {
-			t.example = r.Text
-		}
-		return
-	}
-	t.reasons["other"]++
-}
-
-// both sends the same letters to both relays at once, with progress side by side.
-func (d *demo) both(letters []Letter, old, new *tally, what string) error {
-	type event struct {
-		at    *tally
-		reply Reply
-	}
-	events, errs := make(chan event), make(chan error, 2)
-	send := func(addr string, letters []Letter, at *tally) {
-		errs <- SendAll(addr, letters, func(_ Letter, r Reply) { events <- event{at, r} })
-	}
-	go send(d.old.addr(), withoutAuth(letters), old)
-	go send(d.relay.Addr(), letters, new)
-	step := max(len(letters)/10, 1)
-	for open, err := 2, error(nil); ; {
-		select {
-		case e := <-events:
-			e.at.count(e.reply)
-			if (old.sent+new.sent)%(2*step) == 0 {
-				d.say("%-26s %6d of %-6d    %6d of %-6d", what, old.accepted, old.sent, new.accepted, new.sent)
-			}
-		case e := <-errs:
-			err = errors.Join(err, e)
-			if open--; open == 0 {
-				return err
-			}
-		}
-	}
-}
-
-// withoutAuth is the same mail for the old door, which knows applications by
-// their address.
-func withoutAuth(letters []Letter) []Letter {
-	plain := make([]Letter, len(letters))
-	for i, l := range letters {
-		l.User, l.Secret = "", ""
-		plain[i] = l
-	}
-	return plain
-}
-
-// legitimate is mail of the customers: from their own tenants and an application.
-func (d *demo) legitimate() (letters []Letter) {
-	for i := range d.o.Legit {
-		c := d.customers[i%len(d.customers)]
-		draft := Draft{
-			From: fmt.Sprintf("%s <person%d@%s>", c.ID, i%7, c.Domain), To: fmt.Sprintf("friend%d@freemail.example", i),
-			Subject: "Invoice", MessageID: fmt.Sprintf("<legit-%d@%s>", i, c.Domain), Body: body(i, "Please find the invoice below."),
-		}
-		l := Letter{Via: c.Tenant.Host, From: fmt.Sprintf("person%d@%s", i%7, c.Domain), To: fmt.Sprintf("friend%d@freemail.example", i)}
-		if c.Username != "" && i%4 == 0 {
-			draft.From, l.From = "billing@"+c.Domain, "billing@"+c.Domain
-			l.Via, l.User, l.Secret, l.Data = netip.MustParseAddr("127.60.0.1"), c.Username, c.Password, draft.Plain()
-		} else {
-			l.Data = c.Tenant.Stamp(Cloud, draft, netip.Addr{})
-		}
-		letters = append(letters, l)
-	}
-	return letters
-}
-
-// spoofs is the campaign: From a customer, blind-relayed through rogue tenants of
-// the same provider, to the customers of a free-mail provider.
-func (d *demo) spoofs() (letters []Letter) {
-	random := rand.New(rand.NewPCG(2024, 1)) // a fixed seed: the same campaign each time
-	for i := range d.o.Spoofs {
-		tenant, victim := d.rogues[i%len(d.rogues)], d.customers[i%len(d.customers)]
-		local := fmt.Sprintf("admin_support%c%c%c", 'a'+rune(random.IntN(26)), 'a'+rune(random.IntN(26)), 'a'+rune(random.IntN(26)))
-		draft := Draft{
-			From: fmt.Sprintf("%s Support <%s@%s>", victim.ID, local, victim.Domain), To: fmt.Sprintf("victim%d@freemail.example", i),
-			Subject: "Your subscription has expired", MessageID: fmt.Sprintf("<spoof-%d@vps.attacker.example>", i), Body: body(i, "Renew now: http://renew.attacker.example/"),
-		}
-		letters = append(letters, Letter{
-			Via: tenant.Host, From: fmt.Sprintf("bounce%d@%s", i, tenant.Originator), To: fmt.Sprintf("victim%d@freemail.example", i),
-			Data: tenant.Stamp(BlindRelay, draft, d.vps),
-		})
-	}
-	return letters
-}
-
-// body is a text of about 1.5 KiB.
-func body(i int, first string) string {
-	return first + "\r\n\r\n" + strings.Repeat(fmt.Sprintf("This is line of message %d, as long as lines of mail are.\r\n", i), 25)
-}
-
-// judge counts what a receiver saw.
-func judge(r *Receiver, legit, spoofs tally) DoorResult {
-	result := DoorResult{LegitSent: legit.sent, SpoofsSent: spoofs.sent, SpoofsRefused: spoofs.sent - spoofs.accepted, Repeated: r.Repeated()}
-	for _, j := range r.Judgements() {
-		result.Leaked += len(j.Leaked)
-		if strings.HasPrefix(j.MessageID, "<legit-") {
-			result.LegitDelivered++
-			result.LegitAligned += one(j.Aligned)
-			continue
-		}
-		result.SpoofsArrived++
-		result.SpoofsSigned += one(len(j.SignedBy) > 0)
-		result.SpoofsAligned += one(j.Aligned)
-	}
-	return result
-}
-
-func one(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-// explain asks the relay's own ledger about one refused message.
-func (d *demo) explain(ctx context.Context, reply string) ([]string, error) {
-	_, rest, ok := strings.Cut(reply, " id=")
-	if !ok {
-		return nil, nil
-	}
-	id := mail.ID(strings.TrimSuffix(rest, "]"))
-	story, err := d.relay.App.Explain(ctx, id)
-	if err != nil {
-		return nil, fmt.Errorf("lab: explain %s: %w", id, err)
-	}
-	return append([]string{reply}, story...), nil
-}
-
-// failures says in words what was not as it must be.
-func (d *demo) failures() (list []string) {
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			list = append(list, fmt.Sprintf(format, args...))
-		}
-	}
-	n, p := d.result.Anechoic, d.result.Permissive
-	check(n.LegitDelivered == n.LegitSent, "anechoic delivered %d of %d legitimate messages", n.LegitDelivered, n.LegitSent)
-	check(n.LegitAligned == n.LegitSent, "%d of %d legitimate messages passed DMARC", n.LegitAligned, n.LegitSent)
-	check(n.SpoofsArrived == 0, "anechoic delivered %d spoofs", n.SpoofsArrived)
-	check(n.SpoofsSigned == 0, "anechoic signed %d spoofs", n.SpoofsSigned)
-	check(n.SpoofsRefused == n.SpoofsSent, "anechoic accepted %d spoofs", n.SpoofsSent-n.SpoofsRefused)
-	check(n.Leaked == 0, "%d header fields with evidence left anechoic", n.Leaked)
-	check(n.Repeated == 0, "anechoic delivered %d messages twice", n.Repeated)
-	check(p.SpoofsAligned == p.SpoofsSent, "the attack itself failed: %d of %d spoofs passed DMARC at the permissive relay", p.SpoofsAligned, p.SpoofsSent)
-	check(len(d.result.Example) > 1, "the ledger could not explain a refusal")
-	return list
-}
-
-// print writes the result.
-func (d *demo) print() error {
-	if d.o.JSON {
-		return json.NewEncoder(d.o.Out).Encode(d.result)
-	}
-	n, p := d.result.Anechoic, d.result.Permissive
-	var b strings.Builder
-	row := func(what string, old, new any) { fmt.Fprintf(&b, "  %-38s %18v %14v\n", what, old, new) }
-	fmt.Fprintf(&b, "\n")
-	row("", "permissive (2024)", "anechoic")
-	row("legitimate messages delivered", of(p.LegitDelivered, p.LegitSent), of(n.LegitDelivered, n.LegitSent))
-	row("  of them passing DMARC", p.LegitAligned, n.LegitAligned)
-	row("spoofs delivered", of(p.SpoofsArrived, p.SpoofsSent), of(n.SpoofsArrived, n.SpoofsSent))
-	row("  of them signed as the victim", p.SpoofsSigned, n.SpoofsSigned)
-	row("  of them passing DMARC in the inbox", p.SpoofsAligned, n.SpoofsAligned)
-	fmt.Fprintf(&b, "\nOne refused message, as its sender and as the ledger saw it:\n\n")
-	for _, line := range d.result.Example {
-		fmt.Fprintf(&b, "  %s\n", line)
-	}
-	fmt.Fprintf(&b, "\n")
-	for _, f := range d.result.Failures {
-		fmt.Fprintf(&b, "FAILED: %s\n", f)
-	}
-	if d.result.OK {
-		fmt.Fprintf(&b, "Spoofs signed: %d of %d. Legitimate messages lost: 0 of %d. %.1f seconds.\n", n.SpoofsSigned, n.SpoofsSent, n.LegitSent, d.result.Seconds)
-	}
-	if d.o.Keep != "" {
-		fmt.Fprintf(&b, "The relay's configuration and data are in %s.\n", d.o.Keep)
-	}
-	_, err := io.WriteString(d.o.Out, b.String())
-	return err
-}
-
-func of(n, all int) string { return fmt.Sprintf("%d of %d", n, all) }

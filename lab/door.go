@@ -14,6 +14,7 @@ import (
 // envelope is one message as a door received it.
 type envelope struct {
 	Peer       netip.Addr
+	Helo       string
 	From       string
 	Recipients []string
 	Data       []byte
@@ -78,7 +79,7 @@ func (d *door) accept() {
 func (d *door) serve(conn net.Conn) {
 	peer := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 	r, w := textproto.NewReader(bufio.NewReader(conn)), textproto.NewWriter(bufio.NewWriter(conn))
-	mail := envelope{Peer: peer}
+	mail, helo := envelope{Peer: peer}, ""
 	reply := "220 door.lab.example ESMTP"
 	for {
 		if w.PrintfLine("%s", reply) != nil {
@@ -91,9 +92,9 @@ func (d *door) serve(conn net.Conn) {
 		verb, argument, _ := strings.Cut(line, " ")
 		switch strings.ToUpper(verb) {
 		case "EHLO":
-			reply = "250-door.lab.example\r\n250-PIPELINING\r\n250 8BITMIME"
+			helo, reply = argument, "250-door.lab.example\r\n250-PIPELINING\r\n250 8BITMIME"
 		case "MAIL":
-			mail, reply = envelope{Peer: peer, From: path(argument)}, "250 2.1.0 ok"
+			mail, reply = envelope{Peer: peer, Helo: helo, From: path(argument)}, "250 2.1.0 ok"
 		case "RCPT":
 			mail.Recipients, reply = append(mail.Recipients, path(argument)), "250 2.1.5 ok"
 		case "DATA":

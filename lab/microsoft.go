@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"anechoic/mail"
 )
 
 // Tenant is a customer of the range's Microsoft 365, honest or not.
@@ -87,4 +89,26 @@ func (t Tenant) stamps(route Route, server netip.Addr) []string {
 		lines = append(lines, t.SecretName+": "+t.Secret)
 	}
 	return lines
+}
+
+// Restamp is what the provider makes of a whole message that somebody else wrote
+// and signed: its stamps, old ones first taken off, around text that is not
+// touched.
+func (t Tenant) Restamp(route Route, data []byte, server netip.Addr) ([]byte, error) {
+	head, body := split(data)
+	header, err := mail.ParseHeader(head, mail.HeaderLimits{})
+	if err != nil {
+		return nil, fmt.Errorf("lab: restamp: %w", err)
+	}
+	var text []byte
+	for _, line := range t.trace(route, server) {
+		text = append(text, line+"\r\n"...)
+	}
+	for _, f := range header.Fields {
+		if !f.Is("X-OriginatorOrg") && !f.HasPrefix("X-MS-Exchange-") {
+			text = append(text, f.Raw()...)
+		}
+	}
+	text = append(text, strings.Join(t.stamps(route, server), "\r\n")+"\r\n\r\n"...)
+	return append(text, body...), nil
 }

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
@@ -109,7 +110,7 @@ func deliver(host string, l Letter) error {
 	if _, _, err := net.SplitHostPort(host); err != nil {
 		return err
 	}
-	c, err := dial(host, l.Via, "", "")
+	c, err := dial(context.Background(), host, l.Via, "", "")
 	if err != nil {
 		return err
 	}

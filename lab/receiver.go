@@ -14,6 +14,8 @@ import (
 
 	"anechoic/mail"
 	"anechoic/standard/dkim"
+	"anechoic/standard/dmarc"
+	"anechoic/standard/spf"
 )
 
 // Judgement is what a receiver made of a message.
@@ -21,17 +23,27 @@ type Judgement struct {
 	MessageID string
 	From      mail.Domain   // of the From field
 	SignedBy  []mail.Domain // d= of signatures that verify
-	Aligned   bool          // one of them is aligned with From: DMARC passes
+	Aligned   bool          // one of them is aligned with From (relaxed)
+	Expires   time.Time     // x= of the first that verifies, zero if absent
 	Leaked    []string      // names of header fields that should not have left a relay
 	Data      []byte
 	Times     int // how often it came
 
 	MailFrom   string // of the envelope, as are Recipients
 	Recipients []string
+
+	// What a large provider makes of it; known where the message came to a
+	// Receiver, which knows the connection.
+	SPF   spf.Result
+	DMARC dmarc.Result
+	Place Place
+
+	signatures []dkim.Result
 }
 
 // Receiver is a mailbox provider: it takes everything and judges it as large
-// ones do, by DKIM and DMARC alignment (relaxed, RFC 9989 section 4.4).
+// ones do, by SPF, DKIM and DMARC. What others would refuse it takes too, and
+// notes that they would (Place).
 type Receiver struct {
 	// Key names a message, for all that asks for one by name; nil: its Message-ID.
 	// It is set before the first message comes.
@@ -71,7 +83,7 @@ func (r *Receiver) take(e envelope) error {
 	if err != nil {
 		return fmt.Errorf("550 5.6.0 %s", strings.ReplaceAll(err.Error(), "\r\n", " "))
 	}
-	j.MailFrom, j.Recipients = e.From, e.Recipients
+	j.judgeConnection(context.Background(), r.resolver, e)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := j.MessageID
@@ -216,8 +228,12 @@ func Judge(ctx context.Context, resolver mail.Resolver, data []byte) (Judgement,
 	if f, ok := header.First("Message-ID"); ok {
 		j.MessageID = f.Value()
 	}
-	for _, result := range dkim.Verify(ctx, resolver, header, hasher.Sum(), time.Now()) {
+	j.signatures = dkim.Verify(ctx, resolver, header, hasher.Sum(), time.Now())
+	for _, result := range j.signatures {
 		if result.Status == dkim.Pass {
+			if len(j.SignedBy) == 0 {
+				j.Expires = result.Expires
+			}
 			j.SignedBy = append(j.SignedBy, result.Domain)
 			j.Aligned = j.Aligned || organisational(result.Domain) == organisational(j.From)
 		}

@@ -37,6 +37,7 @@ type Customer struct {
 	Tenant   Tenant
 	Username string // of its application, if it has one
 	Password string
+	Sources  string // further sources, as the registry has them
 }
 
 // NewCustomer makes an organisation with a tenant of its own and, if asked, an
@@ -58,7 +59,7 @@ func NewCustomer(internet *Internet, id string, number byte, application bool) C
 
 // guid makes a fixed GUID for a number of a kind: the range is the same each time.
 func guid(kind string, number byte) string {
-	sum := sha256.Sum256([]byte{number, kind[0]})
+	sum := sha256.Sum256(append([]byte(kind), number))
 	h := fmt.Sprintf("%x", sum[:16])
 	return h[:8] + "-" + h[8:12] + "-4" + h[13:16] + "-8" + h[17:20] + "-" + h[20:32]
 }
@@ -91,7 +92,7 @@ security_contact = "security@%s"
   from = ["billing@%s"]
 `, c.ID, c.Username, org.HashPassword([]byte(c.Password)), c.Domain)
 	}
-	return text
+	return text + c.Sources
 }
 
 // makeKeys makes the customer's signing keys, beside the registry, and publishes
