@@ -209,6 +209,8 @@ func (e *Engine) run() {
 			e.sealNow()
 		case <-e.flushing:
 			e.flush()
+		case turn := <-e.turns:
+			turn()
 		}
 	}
 }

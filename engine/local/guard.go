@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 
@@ -107,14 +108,18 @@ func (f *fault) stall(info pebble.WriteStallBeginInfo) {
 	f.log.Warn("pebble: writing waits", "reason", info.Reason)
 }
 
-// guarded is the file system with the guard on the log's files and on
-// directories, whose sync makes a new log file real.
+// guarded is the file system with the guard on the log's files and on their
+// directory, whose sync makes a new log file real. What is elsewhere is a checkpoint,
+// which may fail.
 type guarded struct {
 	vfs.FS
 	fault *fault
+	dir   string // of the store, cleaned
 }
 
-func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
+func (g guarded) isLog(name string) bool {
+	return strings.HasSuffix(name, ".log") && filepath.Dir(name) == g.dir
+}
 
 func (g guarded) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := g.FS.Create(name, category)
@@ -128,6 +133,9 @@ func (g guarded) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCa
 
 func (g guarded) OpenDir(name string) (vfs.File, error) {
 	f, err := g.FS.OpenDir(name)
+	if filepath.Clean(name) != g.dir {
+		return f, err
+	}
 	if g.fault.check(err) != nil {
 		return nil, err
 	}
@@ -135,7 +143,7 @@ func (g guarded) OpenDir(name string) (vfs.File, error) {
 }
 
 func (g guarded) guard(name string, f vfs.File, err error) (vfs.File, error) {
-	if !isLog(name) {
+	if !g.isLog(name) {
 		return f, err
 	}
 	if g.fault.check(err) != nil {

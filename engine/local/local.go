@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -70,6 +71,7 @@ type Engine struct {
 	admitted *semaphore.Weighted
 	requests chan *request
 	flushing chan struct{} // asks the committing goroutine for a flush
+	turns    chan func()   // what the committing goroutine does between two groups
 	stopped  chan struct{} // closed when the committing goroutine ended
 	quit     chan struct{} // closed when Close begins
 	fault    fault
@@ -106,6 +108,7 @@ func Open(opts Options) (*Engine, error) {
 		admitted: semaphore.NewWeighted(maxInFlight),
 		requests: make(chan *request),
 		flushing: make(chan struct{}, 1),
+		turns:    make(chan func()),
 		stopped:  make(chan struct{}),
 		quit:     make(chan struct{}),
 		large:    map[string]manifest{},
@@ -113,6 +116,9 @@ func Open(opts Options) (*Engine, error) {
 	e.fault.log, e.fault.broken = opts.Log, make(chan struct{})
 	if e.db, err = pebble.Open(opts.Dir, e.pebbleOptions()); err != nil {
 		return nil, errors.Join(fmt.Errorf("engine: open %s: %w", opts.Dir, err), lock.Close())
+	}
+	if err := checkFormat(e.db); err != nil {
+		return nil, errors.Join(fmt.Errorf("engine: open %s: %w", opts.Dir, err), e.db.Close(), lock.Close())
 	}
 	if err := e.recover(); err != nil {
 		return nil, errors.Join(fmt.Errorf("engine: open %s: %w", opts.Dir, err), e.db.Close(), lock.Close())
@@ -146,16 +152,20 @@ func (o Options) prepared() (Options, error) {
 	return o, nil
 }
 
+// pebbleFormat is the storage engine's version of its files. A store is brought to it
+// when it is opened, and an engine before it reads it no more: docs/backup.md says so.
+const pebbleFormat = pebble.FormatWALSyncChunks
+
 // pebbleOptions tunes for records that mostly die young: large memtables, so
 // that a settled message never reaches a table, lazy levels, no compression
 // where data is fresh.
 func (e *Engine) pebbleOptions() *pebble.Options {
 	o := &pebble.Options{
-		FS:                          guarded{e.opts.FS, &e.fault},
+		FS:                          guarded{e.opts.FS, &e.fault, filepath.Clean(e.opts.Dir)},
 		Lock:                        e.lock,
 		Logger:                      &e.fault,
 		EventListener:               &pebble.EventListener{BackgroundError: e.fault.background, DataCorruption: e.fault.damaged, WriteStallBegin: e.fault.stall},
-		FormatMajorVersion:          pebble.FormatWALSyncChunks,
+		FormatMajorVersion:          pebbleFormat,
 		MemTableSize:                memTableSize,
 		MemTableStopWritesThreshold: memTableStop,
 		CacheSize:                   cacheSize,

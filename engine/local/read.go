@@ -43,7 +43,7 @@ func (e *Engine) get(key []byte) ([]byte, error) {
 // damaged says custody.ErrDamaged of what the disk gave back otherwise than it was
 // written. What Pebble says of it goes over several lines.
 func damaged(err error) error {
-	if !pebble.IsCorruptionError(err) {
+	if err == nil || !pebble.IsCorruptionError(err) {
 		return err
 	}
 	cause, _, _ := strings.Cut(err.Error(), "\n")

@@ -93,8 +93,16 @@ func (e *Engine) last(prefix string) (key string, value []byte, err error) {
 // recoverBodies reads the manifests and removes the chunks of none: a crash
 // came between them and the batch that would have made them real.
 func (e *Engine) recoverBodies() error {
+	if err := e.readManifests(); err != nil {
+		return err
+	}
+	return e.sweep()
+}
+
+// readManifests notes what large bodies there are.
+func (e *Engine) readManifests() error {
 	space := []byte{manifestSpace}
-	err := e.iterate(space, after(space), func(key, value []byte) (bool, error) {
+	return e.iterate(space, after(space), func(key, value []byte) (bool, error) {
 		m, err := parseManifest(value)
 		if err != nil {
 			return false, fmt.Errorf("%s: %w", key[1:], err)
@@ -102,10 +110,6 @@ func (e *Engine) recoverBodies() error {
 		e.large[string(key[1:])] = m
 		return true, nil
 	})
-	if err != nil {
-		return err
-	}
-	return e.sweep()
 }
 
 // sweep visits one chunk of each large body, not all.
