@@ -29,6 +29,7 @@ import (
 	"anechoic/control/api"
 	"anechoic/control/config"
 	"anechoic/control/metrics"
+	"anechoic/control/supervise"
 	"anechoic/engine/local"
 	"anechoic/ledger"
 	"anechoic/mail"
@@ -52,6 +53,8 @@ type Options struct {
 	// What the relay believes of the world outside, for an internet on one machine.
 	Roots   *x509.CertPool                                                       // who vouches for next hops and policy hosts; nil: whom the system trusts
 	DialWeb func(ctx context.Context, network, address string) (net.Conn, error) // to policy hosts and for reports; nil: as the name servers say
+
+	Inherited []supervise.Socket // listening sockets that the supervisor holds; every one has to be configured
 
 	disk vfs.FS // of the store; nil: the machine's. Tests inject faults here
 }
@@ -80,20 +83,24 @@ type App struct {
 	orgs       orgRecords
 	tls        *certificate
 	intake     *intake
+	probes     *probes
 	server     *smtpd.Server
 	security   *transportSecurity
 	dispatcher *delivery.Dispatcher
 	transport  *delivery.SMTP
 	control    *http.Server
 	operations *http.Server
+	checks     api.Operations
 
 	directory atomic.Pointer[org.Directory]
 	findings  atomic.Pointer[[]org.Finding]
 	shaping   atomic.Pointer[delivery.Shaping]
-	listening atomic.Bool // every port is bound
+	listening atomic.Bool  // every port is bound
+	failed    atomic.Int32 // listeners that are served no more, but for a stop
 	draining  atomic.Bool
 
 	reloading sync.Mutex // one reload at a time
+	copying   sync.Mutex // one checkpoint at a time
 	running   sync.WaitGroup
 	stop      context.CancelFunc // of what runs in the background
 	ready     Ready
@@ -170,6 +177,9 @@ func (l problemList) Problems() []org.Problem { return l }
 
 // openStore opens the engine in the data directory.
 func (a *App) openStore() (err error) {
+	if err := a.whole(); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Join(a.config.DataDir, "spool"), 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
@@ -178,6 +188,9 @@ func (a *App) openStore() (err error) {
 		return err
 	}
 	a.onStop("store", func(context.Context) error { return a.engine.Close() })
+	if err := a.sweepCheckpoints(); err != nil {
+		return err
+	}
 	a.store = measuredStore{a.engine, a.metrics}
 	a.recorder = newRecorder(a.store, a.log)
 	return a.orgs.load(context.Background(), a.store)
@@ -233,10 +246,10 @@ func (a *App) makeServer() error {
 		resolver: a.resolver, passwords: newCredentials(a.config.Limits.AuthFailuresPerPeer), signer: a.signer, queue: a.queue, storage: a.engine.Ready, recorder: a.recorder, metrics: a.metrics,
 		seen: a.seen, budgets: newBudgets(a.config.Limits), returns: a.returns, scanners: a.openScanners(), log: a.log,
 	}
-	a.intake = in
+	a.intake, a.probes = in, newProbes(a)
 	c := a.config.SMTP
 	a.server = &smtpd.Server{
-		Hostname: in.hostname, Handler: in, Authenticate: in.authenticate, CertificateSource: in.hasCertificate, TLS: a.tls.config(c.ClientCertificates == config.CertificatesRequest),
+		Hostname: in.hostname, Handler: probed{in, a.probes}, Authenticate: in.authenticate, CertificateSource: in.hasCertificate, TLS: a.tls.config(c.ClientCertificates == config.CertificatesRequest),
 		ProxyFrom: c.ProxyProtocolFrom, MaxMessageBytes: c.MaxMessageBytes, MaxHeaderBytes: int(c.MaxHeaderBytes), MaxHeaderFields: c.MaxHeaderFields, MaxMIMEDepth: c.MaxMIMEDepth,
 		MaxRecipients: c.MaxRecipients, MaxConnections: c.MaxConnections, MaxConnectionsPerPeer: c.MaxConnectionsPerPeer,
 		SharedPeer: in.isProvider, SpoolDir: filepath.Join(a.config.DataDir, "spool"), Refused: in.serverRefused, Log: a.log,
@@ -258,6 +271,7 @@ func (a *App) Start() (err error) {
 	if err := a.record(ledger.Fact{Event: ledger.Started, Generation: a.directory.Load().Generation()}); err != nil {
 		return err
 	}
+	a.noteStart()
 	a.onStop("ledger", func(context.Context) error {
 		a.recorder.flush(time.Now(), true)
 		a.flushSightings()
@@ -279,46 +293,6 @@ func (a *App) Start() (err error) {
 	a.dispatcher.Start()
 	a.onStop("delivery", func(ctx context.Context) error { a.dispatcher.Stop(ctx); return nil })
 	return a.listenSMTP()
-}
-
-// listenSMTP binds every port before it serves any.
-func (a *App) listenSMTP() error {
-	a.ready = Ready{Event: "ready", Version: a.options.Version, PID: os.Getpid(), Operations: a.ready.Operations, ControlSocket: a.ready.ControlSocket}
-	type bound struct {
-		listener net.Listener
-		mode     smtpd.Mode
-	}
-	var listeners []bound
-	c := a.config.SMTP
-	for _, l := range []struct {
-		addrs []string
-		mode  smtpd.Mode
-		ready *[]string
-	}{{c.Listen, smtpd.Plain, &a.ready.SMTP}, {c.ListenTLS, smtpd.ImplicitTLS, &a.ready.SMTPTLS}, {c.ListenSubmission, smtpd.Submission, &a.ready.Submission}, {c.ListenProxy, smtpd.Proxy, &a.ready.Proxy}} {
-		for _, addr := range l.addrs {
-			listener, err := net.Listen("tcp", addr)
-			if err != nil {
-				for _, b := range listeners {
-					err = errors.Join(err, b.listener.Close())
-				}
-				return fmt.Errorf("smtp: %w", err)
-			}
-			listeners = append(listeners, bound{listener, l.mode})
-			*l.ready = append(*l.ready, listener.Addr().String())
-		}
-	}
-	a.dispatcher.Router.Own = ownAddresses(slices.Concat(a.ready.SMTP, a.ready.SMTPTLS, a.ready.Submission, a.ready.Proxy))
-	a.onStop("smtp", a.server.Shutdown)
-	a.listening.Store(true)
-	for _, b := range listeners {
-		background.Vital(&a.running, a.log, "serve smtp", func() {
-			listener := measuredListener{b.listener, listenerNames[b.mode], a.metrics}
-			if err := a.server.Serve(context.Background(), listener, b.mode); err != nil {
-				a.log.Error("a listener failed", "address", b.listener.Addr().String(), "error", err)
-			}
-		})
-	}
-	return nil
 }
 
 // Ready is valid after Start.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"anechoic/control/api"
+	"anechoic/control/config"
 	"anechoic/control/metrics"
 	"anechoic/mail/background"
 	"anechoic/org"
@@ -21,22 +22,22 @@ import (
 // makeControl makes the control API and the operations pages.
 func (a *App) makeControl() error {
 	server := &api.Server{
-		Queue: a.queue, Delivery: a.dispatcher, Traffic: a.metrics, Ledger: a.engine, Keys: a.signer, Locksmith: a.locksmith(), Log: a.log, Node: a.node, Reload: a.Reload,
+		Queue: a.queue, Delivery: a.dispatcher, Traffic: a.metrics, Ledger: a.engine, Keys: a.signer, Locksmith: a.locksmith(), Log: a.log, Node: a.node, Relay: a.relayInForce, Reload: a.Reload,
 		Directory: func() (*org.Directory, []org.Finding) {
 			dir := a.directory.Load()
-			return dir, slices.Concat(*a.findings.Load(), a.leaks(dir), a.egressSPF.findings())
+			return dir, slices.Concat(*a.findings.Load(), a.leaks(dir), a.egressSPF.findings(), a.probes.findings())
 		},
 		Release: a.Release, Approvals: a.approvals, Digest: a.sendDigest, Seen: a.seen, Suppression: a.returns.list, Organisations: organisations{a}, Scanners: a.intake.scanners.health.ask, CheckInbound: a.checkInbound,
-		Echoes: a.intake.echoes, ForgetEcho: a.forgetEcho,
+		Checkpoint: a.checkpoint, Echoes: a.intake.echoes, ForgetEcho: a.forgetEcho, Probes: a.probes, Examine: a.examine, Ready: a.Standing,
 		Standing: func(ctx context.Context, d *org.Domain) (string, string) {
 			return a.domains.Check(ctx, d, time.Now().UTC()).String(), ""
 		},
 	}
 	a.control = api.NewHTTPServer(server.Handler(), a.log)
-	checks := api.Operations{
+	a.checks = api.Operations{
 		Checks: []api.Check{{Name: "storage", Ask: a.storageReady}, {Name: "listeners", Ask: a.listenersReady}}, Draining: a.draining.Load, Metrics: a.metrics.Handler(),
 	}
-	a.operations = api.NewHTTPServer(checks.Handler(), a.log)
+	a.operations = api.NewHTTPServer(a.checks.Handler(), a.log)
 	a.metrics.Watch(metrics.Gauges{
 		Queue: a.queue.Depth, Shares: a.queue.Shares, Site: func(s custody.Share) string { return api.SiteOf(a.dispatcher, s.Domain, s.Via) }, Generation: func() uint64 { return a.directory.Load().Generation() },
 		Findings: func() int { return len(*a.findings.Load()) + len(a.leaks(a.directory.Load())) + a.egressSPF.count() },
@@ -44,11 +45,24 @@ func (a *App) makeControl() error {
 		Faults: func() uint64 {
 			return uint64(a.server.Counters.Panics.Load()) + a.dispatcher.Counters().Panics + a.signer.Faults() + background.Faults()
 		},
-		Ready:    func() bool { return checks.Ready(context.Background()).Ready },
+		Ready:    func() bool { return a.checks.Ready(context.Background()).Ready },
 		Scanners: a.intake.scanners.screen.States,
 		Detained: a.queue.DetainedShares,
 	})
 	return nil
+}
+
+// relayInForce is relay.toml as it counts now: as it was at the start, with the
+// providers' addresses that the last reload brought.
+func (a *App) relayInForce() string {
+	c, p := a.config, a.directory.Load().Providers()
+	for _, one := range []struct {
+		to   *config.Provider
+		from org.Provider
+	}{{&c.Providers.Microsoft365, p.Microsoft365}, {&c.Providers.Google, p.Google}} {
+		one.to.Ranges, one.to.Exclude, one.to.ARCDomains = one.from.Ranges, one.from.Exclude, one.from.ARCDomains
+	}
+	return c.Show()
 }
 
 // storageReady says whether mail can be kept: the engine has not broken and has

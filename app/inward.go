@@ -22,7 +22,7 @@ import (
 func (a *App) ownServer(domain mail.Domain) (own delivery.OwnServer, ok bool) {
 	route, ok := a.directory.Load().InboundFor(domain)
 	if !ok {
-		return own, false
+		return own, domain == a.config.Hostname && a.probes.any()
 	}
 	own.LMTP = route.LMTP
 	own.Address, _ = delivery.ParseSmartHost(route.DeliverTo) // org checked its form
@@ -69,12 +69,16 @@ func (a *App) stillInbound(ctx context.Context, lease *custody.Lease, content cu
 type inwardTransport struct {
 	delivery.Transport
 	intake *intake
+	probes *probes
 }
 
 // Deliver implements delivery.Transport.
 func (t inwardTransport) Deliver(ctx context.Context, a delivery.Attempt) []delivery.Result {
 	if !a.Route.Local {
 		return t.Transport.Deliver(ctx, a)
+	}
+	if a.Envelope.Recipients[0].Address.Domain() == t.probes.app.config.Hostname && !t.probes.takesMailItself() {
+		return t.probes.deliver(ctx, t.Transport, a)
 	}
 	results := make([]delivery.Result, len(a.Envelope.Recipients))
 	result := t.intake.handOver(ctx, &a)

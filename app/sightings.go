@@ -65,7 +65,7 @@ func (a *App) flushSightings() {
 func (a *App) leaks(dir *org.Directory) (findings []org.Finding) {
 	for _, l := range a.seen.Leaks(dir) {
 		findings = append(findings, org.Finding{
-			Organisation: l.Organisation, Source: l.Source,
+			Organisation: l.Organisation, Source: l.Source, Opens: true,
 			Text: fmt.Sprintf("the secret header %s has leaked: mail of another tenant bore it on %s; replace the secret (anechoic source secret new)", l.Header, l.Last.Format(time.DateOnly)),
 		})
 	}

@@ -53,6 +53,7 @@ type Finding struct {
 	Source       string
 	Text         string
 	Until        time.Time // zero: without an end
+	Opens        bool      // somebody else may be believed to be the organisation while it lasts
 }
 
 // Generation counts Directories: each reload has a higher one.

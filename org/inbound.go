@@ -24,6 +24,8 @@ type Inbound struct {
 	Bounces      string // BouncesOurs or BouncesAny
 	AskServer    bool   // unknown recipients are found by asking the organisation's server
 
+	RecipientsFile string // the list of who there is, absolute; empty: there is none
+
 	recipients map[string]struct{} // in lower case: local@domain, or @domain for all there; nil: there is no list
 	entry      entry
 }
@@ -207,6 +209,7 @@ func (b *builder) recipients(in *Inbound, where, file string) {
 		b.refuse(where, "a text file, relative to the registry, with an address in each line", "the list of recipients cannot be read: %v", err)
 		return
 	}
+	in.RecipientsFile = path
 	in.recipients = make(map[string]struct{}, bytes.Count(data, []byte{'\n'})+1)
 	number := 0
 	for line := range strings.Lines(string(data)) {

@@ -2,6 +2,7 @@ package org
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -37,6 +38,11 @@ func ReadRegistry(path string) (Registry, []Problem) {
 	if err != nil {
 		return unreadable(path, err)
 	}
+	return ReadRegistryText(path, data)
+}
+
+// ReadRegistryText is ReadRegistry for a text that is to become the file at path.
+func ReadRegistryText(path string, data []byte) (Registry, []Problem) {
 	reg, _ := ParseRegistry(path, data)
 	reg.digest = sha256.Sum256(data)
 	reg.faults = append(reg.faults, reg.text.Place(reg.readKeyFiles())...)
@@ -65,12 +71,7 @@ func ParseRegistry(file string, data []byte) (Registry, []Problem) {
 }
 
 // keyFile is where a key's file is; empty if the key has none.
-func (r *Registry) keyFile(e *KeyEntry) string {
-	if e.KeyFile == "" || filepath.IsAbs(e.KeyFile) {
-		return e.KeyFile
-	}
-	return filepath.Join(r.folder, e.KeyFile)
-}
+func (r *Registry) keyFile(e *KeyEntry) string { return document.Path(r.folder, e.KeyFile) }
 
 // Place gives problems about the registry their line and column.
 func (r *Registry) Place(problems []Problem) []Problem {
@@ -85,8 +86,11 @@ func readBounded(path string, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > limit {
-		return nil, &os.PathError{Op: "read", Path: path, Err: os.ErrInvalid}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", path)
+	}
+	if info.Size() > limit {
+		return nil, fmt.Errorf("%s has %d octets, the limit is %d: it is the wrong file", path, info.Size(), limit)
 	}
 	return os.ReadFile(path)
 }

@@ -58,7 +58,13 @@ func (sh *shell) status(ctx context.Context, only string) error {
 
 func (sh *shell) printStatus(s api.Status) error {
 	sh.printf("Can anybody but an organisation get mail signed as its domains?\n  ")
-	fmt.Fprintf(sh.out, "%s\n\n", sh.emphasis(s.Answer))
+	fmt.Fprintf(sh.out, "%s\n", sh.emphasis(s.Answer))
+	for _, o := range s.Organisations {
+		for _, but := range o.But {
+			sh.printf("  but %s: %s\n", o.ID, flat(but))
+		}
+	}
+	sh.printf("\n")
 	draining := ""
 	if s.Draining {
 		draining = "; draining: it takes no new mail"

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"syscall"
 
 	"anechoic/ledger"
@@ -22,6 +23,9 @@ import (
 
 // ErrNotRunning says that nobody answers on the control socket.
 var ErrNotRunning = errors.New("no relay is running on this data directory")
+
+// ErrNotAllowed says that somebody answers, but not to this user.
+var ErrNotAllowed = errors.New("only the relay's own user and root may steer it")
 
 // maxLogLine bounds one line of a stream: a fact with a thousand recipients fits.
 const maxLogLine = 4 << 20
@@ -46,6 +50,11 @@ func NewClient(dataDir string) *Client {
 // Status asks how the relay stands; org limits it to one organisation.
 func (c *Client) Status(ctx context.Context, org string) (Status, error) {
 	return get[Status](ctx, c, "/api/v1/status", url.Values{"org": {org}})
+}
+
+// Ready asks whether mail is taken now.
+func (c *Client) Ready(ctx context.Context) (Readiness, error) {
+	return get[Readiness](ctx, c, "/api/v1/ready", nil)
 }
 
 // Keys lists signing keys, of one organisation or domain if they are not empty.
@@ -219,6 +228,11 @@ func (c *Client) ForgetEcho(ctx context.Context, domain string) (EchoForgotten, 
 	return ask[EchoForgotten](ctx, c, http.MethodPost, "/api/v1/echo/"+url.PathEscape(domain)+"/forget", nil, nil)
 }
 
+// InForce asks what the relay goes by now, with its registry if that is wanted.
+func (c *Client) InForce(ctx context.Context, registry bool) (InForce, error) {
+	return get[InForce](ctx, c, "/api/v1/configuration", url.Values{"registry": {strconv.FormatBool(registry)}})
+}
+
 // Reload has the relay read its files again.
 func (c *Client) Reload(ctx context.Context) (Reloaded, error) {
 	return ask[Reloaded](ctx, c, http.MethodPost, "/api/v1/reload", nil, nil)
@@ -297,6 +311,10 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, fmt.Errorf("%s: %w (start it with: anechoic serve)", c.socket, ErrNotRunning)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("%s: %w (run it as that user: sudo -u anechoic, or with sudo)", c.socket, ErrNotAllowed)
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return nil, fmt.Errorf("%s: the relay closed the connection before it answered: it is stopping, or it does not let this user in; its log says which", c.socket)
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", c.socket, err)
 	case answer.StatusCode != http.StatusOK && answer.StatusCode != http.StatusAccepted:

@@ -35,9 +35,10 @@ type LogLine struct {
 // Message is GET /api/v1/messages/{id}: what happened to one message, told and
 // as facts.
 type Message struct {
-	ID    mail.ID       `json:"id"`
-	Story []string      `json:"story"`
-	Facts []ledger.Fact `json:"facts"`
+	ID      mail.ID       `json:"id"`
+	Verdict Verdict       `json:"verdict"`
+	Story   []string      `json:"story"`
+	Facts   []ledger.Fact `json:"facts"`
 }
 
 // Verified is GET /api/v1/log/verify.
@@ -212,6 +213,8 @@ func (s *Server) message(ctx context.Context, r *http.Request) (any, error) {
 		return nil, notFound(fmt.Sprintf("the ledger has nothing of %s", id), "look for it by address: log search --address")
 	}
 	told.Story = Story(told.Facts)
+	dir, _ := s.Directory()
+	told.Verdict = VerdictOf(told.Facts, tenantsOf(dir))
 	return told, nil
 }
 
@@ -279,7 +282,7 @@ func timeParameter(name, text string) (time.Time, error) {
 func Events() []ledger.Event {
 	return []ledger.Event{
 		ledger.Accepted, ledger.Refused, ledger.Leased, ledger.Delivered, ledger.Deferred, ledger.Bounced, ledger.Held,
-		ledger.Released, ledger.Dropped, ledger.SetAside, ledger.BounceReceived, ledger.ComplaintReceived, ledger.SuppressionChanged, ledger.Suspended, ledger.Resumed, ledger.Rerouted, ledger.Ended, ledger.Started, ledger.Stopped, ledger.Reloaded, ledger.KeyChanged, ledger.EgressListed, ledger.EgressUnlisted, ledger.EchoForgotten, ledger.WouldRefuse, ledger.Exported, ledger.ApprovalChanged, ledger.ContentAlarm,
+		ledger.Released, ledger.Dropped, ledger.SetAside, ledger.BounceReceived, ledger.ComplaintReceived, ledger.SuppressionChanged, ledger.Suspended, ledger.Resumed, ledger.Rerouted, ledger.Ended, ledger.Started, ledger.Restored, ledger.Stopped, ledger.Reloaded, ledger.KeyChanged, ledger.EgressListed, ledger.EgressUnlisted, ledger.EchoForgotten, ledger.WouldRefuse, ledger.Exported, ledger.ApprovalChanged, ledger.ContentAlarm,
 	}
 }
 

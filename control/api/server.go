@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"anechoic/control/metrics"
+	"anechoic/control/probe"
 	"anechoic/ledger"
 	"anechoic/mail"
 	"anechoic/mail/background"
@@ -53,6 +54,7 @@ type Server struct {
 	Locksmith *signing.Locksmith
 	Directory func() (*org.Directory, []org.Finding) // the one in force, and what is a risk in it
 	Node      func() Node
+	Relay     func() string               // relay.toml as it is in force, with every default
 	Reload    func(context.Context) error // all or nothing; see Problem for the errors it tells apart
 	// Standing says how a domain stands in DNS, in the words of org.Standing, and
 	// what is to be known about that beside them.
@@ -69,7 +71,11 @@ type Server struct {
 	Echoes        *echo.Table
 	// ForgetEcho drops what was learned of a domain, for somebody; false: nothing was.
 	ForgetEcho func(ctx context.Context, domain mail.Domain, by string) (bool, error)
+	Checkpoint MakeCheckpoint
 	Scanners   func(context.Context) []Scanner // nil: there are none to tell of
+	Ready      func(context.Context) Readiness // what /readyz answers too
+	Probes     Probing
+	Examine    func(context.Context) []probe.Check // nil: there is nothing to tell
 	Log        *slog.Logger
 }
 
@@ -77,6 +83,7 @@ type Server struct {
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/v1/status", s.answer(s.status))
+	mux.HandleFunc("GET /api/v1/ready", s.answer(func(ctx context.Context, _ *http.Request) (any, error) { return s.Ready(ctx), nil }))
 	mux.HandleFunc("GET /api/v1/keys", s.answer(s.keys))
 	mux.HandleFunc("GET /api/v1/keys/{org}/{domain}/{selector}", s.answer(s.key))
 	mux.HandleFunc("POST /api/v1/keys/{org}/{domain}/{verb}", s.answer(s.steerKeys))
@@ -104,6 +111,11 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/v1/echo/{domain}", s.answer(s.echoProfile))
 	mux.HandleFunc("POST /api/v1/echo/{domain}/forget", s.answer(s.forgetEcho))
 	mux.HandleFunc("GET /api/v1/inbound/{domain}/check", s.answer(s.checkInbound))
+	mux.HandleFunc("GET /api/v1/checks", s.answer(s.checks))
+	mux.HandleFunc("POST /api/v1/probes", s.answer(s.beginProbe))
+	mux.HandleFunc("GET /api/v1/probes/{token}", s.answer(s.probe))
+	mux.HandleFunc("POST /api/v1/checkpoint", s.checkpoint)
+	mux.HandleFunc("GET /api/v1/configuration", s.answer(s.inForce))
 	mux.HandleFunc("POST /api/v1/reload", s.answer(s.reload))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		write(w, notFound("there is nothing at "+r.URL.Path, "see the list of paths in the manual, or use the command line"))

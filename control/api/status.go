@@ -41,8 +41,9 @@ type Status struct {
 	UptimeSeconds int64  `json:"uptime_seconds"`
 	Generation    uint64 `json:"generation"`
 
-	// Answer says for the whole relay whether anybody but an organisation gets
-	// mail signed as its domains: "No", or "Yes, because …".
+	// Answer says for the whole relay, or for the organisation of ?org=, whether
+	// anybody but an organisation gets mail signed as its domains: "No", or "Yes,
+	// because …".
 	Answer             string         `json:"answer"`
 	Organisations      []Organisation `json:"organisations"`       // at most MaxPage, those of ?org= only
 	OrganisationsTotal int            `json:"organisations_total"` // in the registry
@@ -68,6 +69,7 @@ type Organisation struct {
 	ID      string   `json:"id"`
 	Name    string   `json:"name"`
 	Answer  string   `json:"answer"`
+	But     []string `json:"but"` // what the answer rests on, and somebody should know
 	Sources []Source `json:"sources"`
 	Domains []Domain `json:"domains"`
 }
@@ -198,22 +200,29 @@ func (s *Server) organisations(ctx context.Context, dir *org.Directory, findings
 	list, because := []Organisation{}, ""
 	for o := range dir.Organisations() {
 		total++
+		if only != "" && o.ID != only {
+			continue
+		}
 		why := Posture(o, findings, now)
 		if why != "" && because == "" {
 			because = string(o.ID) + ": " + why
 		}
-		if only != "" && o.ID != only || len(list) == MaxPage {
+		if len(list) == MaxPage {
 			continue
 		}
 		list = append(list, s.organisation(ctx, work, o, why, now))
 	}
 	work.Wait()
+	for i := range list {
+		o, _ := dir.Organisation(org.ID(list[i].ID))
+		list[i].But = Reservations(o, list[i].Domains, findings, now)
+	}
 	return list, total, Answer(because)
 }
 
 // organisation describes one; its look-ups go on in work.
 func (s *Server) organisation(ctx context.Context, work *background.Group, o *org.Organisation, why string, now time.Time) Organisation {
-	told := Organisation{ID: string(o.ID), Name: o.Name, Answer: Answer(why), Sources: []Source{}, Domains: make([]Domain, len(o.Domains))}
+	told := Organisation{ID: string(o.ID), Name: o.Name, Answer: Answer(why), Sources: []Source{}, Domains: make([]Domain, len(o.Domains)), But: []string{}}
 	for _, source := range o.Sources {
 		told.Sources = append(told.Sources, Source{ID: source.ID, Kind: string(source.Kind), Role: string(source.Role)})
 	}
@@ -247,8 +256,9 @@ func wantedRecord(d *org.Domain) string {
 }
 
 // Posture answers whether anybody but the organisation gets mail signed as its
-// domains: empty for no, else why. What could make it so are sources that are
-// believed on a single proof for a time; nothing else that loads does.
+// domains: empty for no, else why. What makes it so are sources that are believed on a
+// single proof for a time, a secret that somebody else was seen to have, which leaves
+// a single proof too, and a spoof that a probe found not to be refused.
 func Posture(o *org.Organisation, findings []org.Finding, now time.Time) (because string) {
 	for _, source := range o.Sources {
 		if source.Kind != org.Microsoft365 || source.Secret != nil || source.RequireDKIM || !source.SingleProof(now) {
@@ -256,7 +266,57 @@ func Posture(o *org.Organisation, findings []org.Finding, now time.Time) (becaus
 		}
 		return fmt.Sprintf("source %s is believed %s", source.ID, findingText(findings, source))
 	}
+	for _, f := range findings {
+		if f.Organisation == o.ID && f.Opens {
+			return fmt.Sprintf("of source %s: %s", f.Source, f.Text)
+		}
+	}
 	return ""
+}
+
+// Resting says that a source is believed on one thing alone, which somebody else may
+// come to have; empty: it is not.
+func Resting(s *org.Source, now time.Time) string {
+	switch {
+	case s.Secret != nil:
+		return ""
+	case s.Kind == org.Microsoft365 && !s.RequireDKIM && s.SingleProof(now):
+		return "it is believed with one proof until " + s.SingleProofUntil.Format(time.DateOnly)
+	case s.Kind != org.Address:
+		return ""
+	}
+	for _, p := range s.Addresses {
+		switch {
+		case p.Addr().IsLoopback():
+			return fmt.Sprintf("it rests on %s alone: every program on this machine is believed", p)
+		case !p.IsSingleIP():
+			return fmt.Sprintf("it rests on %s alone: every machine there is believed", p)
+		}
+	}
+	return "it rests on its address alone: whoever comes to have it is believed"
+}
+
+// Reservations are what stands beside the answer for an organisation: nobody else gets
+// mail signed by these, but they are what somebody would turn to next, or what keeps
+// its own mail from being signed.
+func Reservations(o *org.Organisation, domains []Domain, findings []org.Finding, now time.Time) []string {
+	list := []string{}
+	for _, d := range domains {
+		if d.Standing != org.Verified.String() {
+			list = append(list, fmt.Sprintf("DNS does not prove %s (%s): nobody, its owner included, gets mail signed as it", d.Name, d.Standing))
+		}
+	}
+	for _, s := range o.Sources {
+		if why := Resting(s, now); why != "" && s.Kind == org.Address {
+			list = append(list, "source "+s.ID+": "+why)
+		}
+	}
+	for _, f := range findings {
+		if f.Organisation == o.ID && f.Source == "" && !f.Opens {
+			list = append(list, f.Text)
+		}
+	}
+	return list
 }
 
 // findingText repeats what the finding about a source says.

@@ -30,6 +30,8 @@ func Why(s Standing) string {
 	switch {
 	case s.State == custody.StateHeld && s.Reason == mail.ReasonHeld:
 		return "Held by an operator until somebody releases it."
+	case s.State == custody.StateHeld && s.Reason == mail.ReasonRestored:
+		return "Held because it came back with a backup and may have been sent since, until somebody releases it."
 	case s.State == custody.StateHeld:
 		return fmt.Sprintf("Held because policy does not permit it any more (%s), until somebody releases it and it is permitted.", s.Reason)
 	case s.Course != nil && s.Course.End:

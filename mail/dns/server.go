@@ -70,6 +70,10 @@ func (r Records) wire(q question, ttl uint32) (rrs []wire.RR) {
 		for _, name := range r.PTR {
 			rrs = append(rrs, &wire.PTR{Hdr: h, Ptr: wire.Fqdn(zoneKey(name))})
 		}
+	case wire.TypeNS:
+		for _, name := range r.NS {
+			rrs = append(rrs, &wire.NS{Hdr: h, Ns: wire.Fqdn(zoneKey(name))})
+		}
 	case wire.TypeCNAME:
 		if r.CNAME != "" {
 			rrs = append(rrs, &wire.CNAME{Hdr: h, Target: wire.Fqdn(zoneKey(r.CNAME))})
@@ -183,6 +187,7 @@ func (s *Server) handle(w wire.ResponseWriter, query *wire.Msg) {
 		if s.zone.answer(m, question{strings.ToLower(asked.Name), asked.Qtype}) != nil {
 			return
 		}
+		m.Authoritative = !query.RecursionDesired // who asks so asks for what is here
 	}
 	size := wire.MinMsgSize
 	if opt := query.IsEdns0(); opt != nil {

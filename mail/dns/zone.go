@@ -38,7 +38,8 @@ type Records struct {
 	Addresses []netip.Addr
 	MX        []mail.MX // Host empty: null MX
 	PTR       []string
-	CNAME     string // an alias; the other records are then not seen
+	NS        []string // names of the servers that have the zone which begins here
+	CNAME     string   // an alias; the other records are then not seen
 	TLSA      []mail.TLSA
 	Fault     Fault
 }
@@ -239,7 +240,7 @@ func (z *Zone) Remove(name string) {
 }
 
 // SetTXT sets the texts at a name, and keeps its other records, as do SetMX,
-// SetAddresses, SetPTR, SetCNAME, SetTLSA and SetFault.
+// SetAddresses, SetPTR, SetNS, SetCNAME, SetTLSA and SetFault.
 func (z *Zone) SetTXT(name string, texts ...string) {
 	z.Update(name, func(r *Records) { r.TXT = texts })
 }
@@ -255,6 +256,11 @@ func (z *Zone) SetAddresses(name string, addrs ...netip.Addr) {
 // SetPTR sets the names of an address.
 func (z *Zone) SetPTR(addr netip.Addr, names ...string) {
 	z.Update(ReverseName(addr), func(r *Records) { r.PTR = names })
+}
+
+// SetNS sets the servers of the zone that begins at a name.
+func (z *Zone) SetNS(name string, servers ...string) {
+	z.Update(name, func(r *Records) { r.NS = servers })
 }
 
 // SetCNAME makes a name an alias; with an empty target it is none any more.
