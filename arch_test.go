@@ -13,8 +13,8 @@ import (
 )
 
 // rooms in reading order: a package may import packages of its own room and of
-// rooms above it in this list.
-var rooms = []string{"mail", "standard", "org", "ledger", "relay", "engine", "watch", "control", "app", "lab", "cmd"}
+// rooms above it in this list. docs is the manual, which imports nothing of ours.
+var rooms = []string{"docs", "mail", "standard", "org", "ledger", "relay", "engine", "watch", "control", "app", "lab", "cmd"}
 
 // leaves are the stages of relay/ that the others may import: they are the
 // types that pass between stages.

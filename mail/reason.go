@@ -67,6 +67,7 @@ const (
 	ReasonSuppressed          Reason = "SUPPRESSED" // the recipient is on the organisation's suppression list
 	ReasonSRSInvalid          Reason = "SRS_INVALID"
 	ReasonHeld                Reason = "HELD"
+	ReasonRestored            Reason = "RESTORED" // a backup was restored: it may have been sent since the backup was made
 	ReasonInternal            Reason = "INTERNAL" // a fault of this program; the log has the cause
 )
 
@@ -133,6 +134,7 @@ func Reasons() []Reason {
 		ReasonSuppressed,
 		ReasonSRSInvalid,
 		ReasonHeld,
+		ReasonRestored,
 		ReasonInternal,
 	}
 }

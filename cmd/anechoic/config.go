@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
 
 	"anechoic/control/api"
@@ -32,7 +31,7 @@ func (sh *shell) configCommand() *cobra.Command {
 		Example: `  anechoic config validate
   anechoic config show --config /etc/anechoic/relay.toml`,
 	}
-	c.AddCommand(sh.configValidateCommand(), sh.configShowCommand())
+	c.AddCommand(sh.configValidateCommand(), sh.configShowCommand(), sh.configDiffCommand(), sh.configSchemaCommand())
 	return sh.group(c)
 }
 
@@ -109,17 +108,34 @@ func (sh *shell) warn(findings []api.Finding) {
 }
 
 func (sh *shell) configShowCommand() *cobra.Command {
-	return &cobra.Command{
+	var effective, origin bool
+	c := &cobra.Command{
 		Use:   "show",
 		Short: "Print the configuration as it counts, defaults included",
 		Long: `Print the configuration as it counts, with every default written out, as a file
 that could be used in its place. It holds no secret: keys and certificates are
-named by file.`,
+named by file.
+
+With --effective it is what the running relay goes by, which the file may differ
+from since it was last applied. With --origin each key has the line it stands in, or
+the word default.`,
 		Example: `  anechoic config show
-  anechoic config show --json`,
+  anechoic config show --origin
+  anechoic config show --effective --json`,
 		Args: arguments(""),
-		RunE: func(*cobra.Command, []string) error { return sh.configShow() },
+		RunE: func(c *cobra.Command, _ []string) error {
+			switch {
+			case origin:
+				return sh.showOrigin(c.Context(), effective)
+			case effective:
+				return sh.showEffective(c.Context())
+			}
+			return sh.configShow()
+		},
 	}
+	c.Flags().BoolVar(&effective, "effective", false, "what is in force, instead of what the file says")
+	c.Flags().BoolVar(&origin, "origin", false, "where each value comes from")
+	return c
 }
 
 func (sh *shell) configShow() error {
@@ -131,15 +147,11 @@ func (sh *shell) configShow() error {
 	if len(problems) > 0 {
 		return sh.invalid(file, problems)
 	}
-	if !sh.asJSON {
-		sh.printf("%s", cfg.Show())
-		return nil
+	if sh.asJSON {
+		return sh.printTOML(cfg.Show())
 	}
-	var value map[string]any
-	if err := toml.Unmarshal([]byte(cfg.Show()), &value); err != nil {
-		return err
-	}
-	return sh.printJSON(value)
+	sh.printf("%s", cfg.Show())
+	return nil
 }
 
 // applyTimeout bounds a reload: making RSA keys of new domains takes seconds.

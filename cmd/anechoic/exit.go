@@ -15,14 +15,32 @@ import (
 
 // Exit codes, stable.
 const (
-	exitOK       = 0
-	exitError    = 1
-	exitUsage    = 2
-	exitFindings = 3 // findings, or a configuration that is not valid
-	exitNotFound = 5
-	exitConflict = 6
-	exitTimeout  = 7
+	exitOK          = 0
+	exitError       = 1
+	exitUsage       = 2
+	exitFindings    = 3 // findings, or a configuration that is not valid
+	exitNotAllowed  = 4
+	exitNotFound    = 5
+	exitConflict    = 6
+	exitTimeout     = 7
+	exitWouldRefuse = 10 // the verdict of trace
 )
+
+// exitCodes is what each means, for help, man pages and the manual.
+var exitCodes = []struct {
+	code  int
+	means string
+}{
+	{exitOK, "all is well"},
+	{exitError, "it failed: the message says what, and what to do"},
+	{exitUsage, "the command line is not understood"},
+	{exitFindings, "the answer is bad news: a configuration that is not valid, a ledger that was changed, somebody else who can send as you"},
+	{exitNotAllowed, "you may not ask the relay: only its own user and root may"},
+	{exitNotFound, "not found"},
+	{exitConflict, "cannot be done now: a change that needs a restart, a reload under way, keys that do not stand so, a second person who has to agree"},
+	{exitTimeout, "no answer in time"},
+	{exitWouldRefuse, "the verdict of `trace`: the message would be refused"},
+}
 
 // usageError is a command line that is not understood.
 type usageError struct{ text string }
@@ -34,15 +52,22 @@ func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(fo
 // errFindings says that the answer was printed, and is no good news.
 var errFindings = errors.New("findings")
 
+// errWouldRefuse is errFindings for a verdict: the message would be refused.
+var errWouldRefuse = errors.New("it would be refused")
+
 // leave prints an error and gives the exit code.
 func (sh *shell) leave(failed *cobra.Command, err error) int {
 	code := sh.codeOf(err)
-	if err == nil || errors.Is(err, errFindings) {
+	if err == nil || errors.Is(err, errFindings) || errors.Is(err, errWouldRefuse) {
 		return code
 	}
-	fmt.Fprintf(sh.errs, "anechoic: %s\n", printable(err.Error()))
-	if code == exitUsage {
+	fmt.Fprintf(sh.errs, "%s %s\n", sh.paint(sh.errs, danger, "anechoic:"), printable(advised(err)))
+	var told *api.Problem
+	switch {
+	case code == exitUsage:
 		fmt.Fprintf(sh.errs, "See: %s --help\n", failed.CommandPath())
+	case errors.As(err, &told) && told.Reason != "":
+		fmt.Fprintf(sh.errs, "See: anechoic explain %s\n", printable(string(told.Reason)))
 	}
 	return code
 }
@@ -56,6 +81,10 @@ func (sh *shell) codeOf(err error) int {
 		return exitOK
 	case !sh.begun, errors.As(err, &usage):
 		return exitUsage
+	case errors.Is(err, errWouldRefuse):
+		return exitWouldRefuse
+	case errors.Is(err, api.ErrNotAllowed):
+		return exitNotAllowed
 	case errors.Is(err, errFindings), len(api.ListProblems(err)) > 0:
 		return exitFindings
 	case errors.As(err, &told):

@@ -32,12 +32,14 @@ func run(args []string, in io.Reader, out, errs io.Writer) int {
 
 // shell is what every command shares: the streams and the global flags.
 type shell struct {
-	in     io.Reader
-	out    io.Writer // data
-	errs   io.Writer // everything else
-	config string    // --config
-	asJSON bool      // --json
-	begun  bool      // flags and arguments were right: an error is none of usage any more
+	in      io.Reader
+	out     io.Writer // data
+	errs    io.Writer // everything else
+	config  string    // --config
+	asJSON  bool      // --json
+	colour  string    // --color
+	noInput bool      // --no-input
+	begun   bool      // flags and arguments were right: an error is none of usage any more
 }
 
 // root is the tree of commands.
@@ -54,28 +56,53 @@ message is its own.`,
   anechoic log search --address bob@example.org --since 24h`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
-		PersistentPreRun:  func(*cobra.Command, []string) { sh.begun = true },
+		PersistentPreRunE: func(*cobra.Command, []string) error { return sh.begin() },
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 	}
 	root.PersistentFlags().StringVar(&sh.config, "config", "", "configuration `file` (default: anechoic.toml or relay.toml here, then "+systemConfig+")")
 	root.PersistentFlags().BoolVar(&sh.asJSON, "json", false, "print JSON")
+	root.PersistentFlags().StringVar(&sh.colour, "color", colourAuto, "colours: `when` is auto, always or never")
+	root.PersistentFlags().BoolVar(&sh.noInput, "no-input", false, "never ask: what would be asked needs --yes")
 	root.AddCommand(
 		sh.demoCommand(),
 		sh.serveCommand(),
 		sh.configCommand(),
 		sh.applyCommand(),
+		sh.exportCommand(),
+		sh.explainCommand(),
 		sh.statusCommand(),
+		sh.doctorCommand(),
+		sh.readyCommand(),
 		sh.topCommand(),
 		sh.keyCommand(),
 		sh.sourceCommand(),
 		sh.queueCommand(),
 		sh.quarantineCommand(),
 		sh.orgCommand(),
+		sh.domainCommand(),
+		sh.userCommand(),
 		sh.inboundCommand(),
+		sh.importCommand(),
 		sh.echoCommand(),
 		sh.suppressionCommand(),
 		sh.logCommand(),
+		sh.traceCommand(),
+		sh.backupCommand(),
+		sh.restoreCommand(),
+		sh.upgradeCommand(),
+		sh.manCommand(),
 		sh.versionCommand(),
 	)
+	root.AddCommand(topicCommands()...)
+	sh.complete(root)
 	return sh.group(root)
+}
+
+// begin is what comes before any command, once its flags and arguments were read.
+func (sh *shell) begin() error {
+	if err := sh.settle(); err != nil {
+		return err
+	}
+	sh.begun = true
+	return nil
 }

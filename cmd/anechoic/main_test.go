@@ -29,6 +29,8 @@ func TestExitCodesTellErrorsApart(t *testing.T) {
 		{&api.Problem{Code: api.CodeConflict}, exitConflict},
 		{&api.Problem{Code: api.CodeInvalid}, exitFindings},
 		{&api.Problem{Code: api.CodeTimeout}, exitTimeout},
+		{api.ErrNotAllowed, exitNotAllowed},
+		{errWouldRefuse, exitWouldRefuse},
 		{&api.Problem{Code: api.CodeUnavailable}, exitError},
 	} {
 		err := c.err
@@ -51,7 +53,7 @@ func TestEveryCommandIsExplained(t *testing.T) {
 	for len(commands) > 0 {
 		c := commands[0]
 		commands = append(commands[1:], c.Commands()...)
-		if c.Name() == "help" || c.Name() == "completion" || c.Parent().Name() == "completion" {
+		if c.Name() == "help" || c.Name() == "completion" || c.Parent().Name() == "completion" || c.IsAdditionalHelpTopicCommand() {
 			continue
 		}
 		if c.Short == "" || c.Long == "" || strings.Count(c.Example, "anechoic ") < 2 || strings.Count(c.Example, "\n") > 3 {

@@ -19,7 +19,9 @@ var configFiles = []string{"anechoic.toml", "relay.toml", systemConfig}
 // configFile is the configuration this command is about.
 func (sh *shell) configFile() (string, error) {
 	if sh.config != "" {
-		if _, err := os.Stat(sh.config); err != nil {
+		if _, err := os.Stat(sh.config); errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("configuration: %w: name a file that is there with --config, or write one (docs/configuration.md has a complete example)", err)
+		} else if err != nil {
 			return "", fmt.Errorf("configuration: %w", err)
 		}
 		return sh.config, nil

@@ -21,14 +21,16 @@ func (sh *shell) orgCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "org",
 		Short: "Look after organisations, those that left too",
-		Long: `Look after the ids of organisations. The registry says which there are; an id that
-leaves it is closed, and a registry that names a closed id does not load: mail,
-keys and facts of the organisation that had it are stored under it.`,
+		Long: `Look after organisations and their ids. The registry says which there are, and add
+and remove change it; an id that leaves it is closed, and a registry that names a
+closed id does not load: mail, keys and facts of the organisation that had it are
+stored under it.`,
 		Example: `  anechoic org list
+  anechoic org add acme --name "Acme Corporation" --security-contact security@acme.example
   anechoic org close acme --dry-run
   anechoic org reopen acme`,
 	}
-	c.AddCommand(sh.orgListCommand(), sh.orgCloseCommand(), sh.orgReopenCommand())
+	c.AddCommand(sh.orgListCommand(), sh.orgShowCommand(), sh.orgAddCommand(), sh.orgRemoveCommand(), sh.orgCloseCommand(), sh.orgReopenCommand())
 	return sh.group(c)
 }
 

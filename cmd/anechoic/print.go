@@ -4,13 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
 	"unicode"
-
-	"golang.org/x/term"
 )
 
 // printJSON writes a value for machines, indented for people all the same.
@@ -55,23 +52,8 @@ func printable(s string) string {
 	}, s)
 }
 
-// emphasis writes text in bold where that is wanted: on a terminal, without
-// NO_COLOR (no-color.org), and not on a dumb one.
-func (sh *shell) emphasis(text string) string {
-	if !isTerminal(sh.out) || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
-		return printable(text)
-	}
-	return "\x1b[1m" + printable(text) + "\x1b[0m"
-}
-
-// isTerminal says that a stream is a person's.
-func isTerminal(stream any) bool {
-	f, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-// confirm asks a person, who has to say yes. Off a terminal nobody can: then
-// --yes is needed.
+// confirm asks a person, who has to say yes. Off a terminal, and with --no-input,
+// nobody can: then --yes is needed.
 func (sh *shell) confirm(question string) error {
 	if !isTerminal(sh.in) {
 		return usagef("%s Say --yes to go on, or --dry-run to see what it would do", question)

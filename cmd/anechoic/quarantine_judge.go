@@ -75,7 +75,9 @@ func (sh *shell) judge(ctx context.Context, verb api.Verb, chosen api.DetainedSe
 	if asks && !yes && !chosen.DryRun {
 		rehearsal := chosen
 		rehearsal.DryRun = true
-		would, err := client.JudgeTelling(ctx, verb, rehearsal, sh.judging())
+		w := sh.work("messages")
+		would, err := client.JudgeTelling(ctx, verb, rehearsal, w.judged())
+		w.end()
 		if err != nil {
 			return err
 		}
@@ -83,7 +85,9 @@ func (sh *shell) judge(ctx context.Context, verb api.Verb, chosen api.DetainedSe
 			return err
 		}
 	}
-	told, err := client.JudgeTelling(ctx, verb, chosen, sh.judging())
+	w := sh.work("messages")
+	told, err := client.JudgeTelling(ctx, verb, chosen, w.judged())
+	w.end()
 	if err != nil {
 		if told.Done > 0 {
 			sh.notef("not all of it was done; before the error: %s\n", judgedSentence(told))
@@ -93,15 +97,9 @@ func (sh *shell) judge(ctx context.Context, verb api.Verb, chosen api.DetainedSe
 	return sh.printJudged(told)
 }
 
-// judging tells on standard error, now and then, how far long work came.
-func (sh *shell) judging() func(reached, of int) {
-	last := time.Now()
-	return func(reached, of int) {
-		if now := time.Now(); now.Sub(last) >= tellEvery {
-			last = now
-			sh.notef("%d of %d messages\n", reached, of)
-		}
-	}
+// judged gives a function that tells how far long work came.
+func (w *work) judged() func(reached, of int) {
+	return func(reached, of int) { w.reached(int64(reached), int64(of)) }
 }
 
 // printJudged says what became of each message that stays, and of how many it is

@@ -86,7 +86,9 @@ func (sh *shell) steer(ctx context.Context, verb api.Verb, s steering) error {
 			return err
 		}
 	}
-	done, err := client.Steer(ctx, verb, chosen, sh.progress())
+	w := sh.work("messages")
+	done, err := client.Steer(ctx, verb, chosen, w.steered())
+	w.end()
 	if err != nil {
 		if done.Messages > 0 {
 			sh.notef("not all of it was done; before the error: %s\n", steeredSentence(done))
@@ -114,19 +116,9 @@ func (sh *shell) printSteered(done api.Steered) error {
 	return nil
 }
 
-// tellEvery is how often long work says how far it came.
-const tellEvery = time.Second
-
-// progress gives a function that tells on standard error, now and then, how far a
-// command came.
-func (sh *shell) progress() func(api.Steered) {
-	last := time.Now()
-	return func(so api.Steered) {
-		if now := time.Now(); now.Sub(last) >= tellEvery {
-			last = now
-			sh.notef("so far %s\n", steeredSentence(so))
-		}
-	}
+// steered gives a function that tells how far a command came.
+func (w *work) steered() func(api.Steered) {
+	return func(so api.Steered) { w.reached(int64(so.Messages), 0) }
 }
 
 // askFirst tells what would be done and has a person agree.

@@ -3,11 +3,17 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/smtp"
 	"os"
@@ -17,6 +23,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -40,6 +47,10 @@ func TestMain(m *testing.M) {
 //	await TEXT       waits until its log has the text
 //	submit FROM TO [FIELD…]  one message through $SUBMISSION as billing@acme; the reply is stdout
 //	get PATH         an operations page; its status and body are stdout
+//	certificate NAME now|past  makes NAME.pem and NAME.key, valid today or in 2020
+//	occupy           listens on a port, which is $TAKEN
+//	record NAME TYPE VALUE…  a record of the name server (outside_test.go)
+//	secondary NAME=TXT…      a second name server at 127.0.0.2, with these alone
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -59,6 +70,12 @@ func TestScripts(t *testing.T) {
 			"await":   told((*world).await),
 			"submit":  told((*world).submit),
 			"get":     told((*world).get),
+
+			"certificate": told((*world).certificate),
+			"occupy":      told((*world).occupy),
+
+			"record":    told((*world).record),
+			"secondary": told((*world).secondary),
 		},
 	})
 }
@@ -286,4 +303,40 @@ func (w *world) get(ts *testscript.TestScript, args []string) error {
 	}
 	_, err = bufio.NewReader(conn).WriteTo(ts.Stdout())
 	return err
+}
+
+// certificate makes a self-signed certificate with its key.
+func (w *world) certificate(ts *testscript.TestScript, args []string) error {
+	from := time.Now().Add(-time.Hour)
+	if args[1] == "past" {
+		from = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: from, NotAfter: from.Add(24 * time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return err
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(ts.MkAbs(args[0]+".pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
+		os.WriteFile(ts.MkAbs(args[0]+".key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600),
+	)
+}
+
+// occupy takes a port until the script ends.
+func (w *world) occupy(ts *testscript.TestScript, _ []string) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	ts.Defer(func() { _ = l.Close() })
+	ts.Setenv("TAKEN", l.Addr().String())
+	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"anechoic/app"
 	"anechoic/control/api"
 	"anechoic/control/config"
+	"anechoic/control/supervise"
 	"anechoic/mail/background"
 )
 
@@ -26,16 +27,26 @@ const drainTime = 30 * time.Second
 // more, so there is little to wait for.
 const brokenDrain = 5 * time.Second
 
+// standingSpan is how often the supervisor is told how the relay stands, where it
+// wants no sign of life more often.
+const standingSpan = 10 * time.Second
+
 func (sh *shell) serveCommand() *cobra.Command {
-	return &cobra.Command{
+	var logFile string
+	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the relay",
 		Long: `Run the relay until it is told to stop. When it accepts mail it prints one JSON
-line with its addresses on standard output; its log goes to standard error.
+line with its addresses on standard output; its log goes to standard error, or to
+the end of a file, which is opened anew when it was moved away.
 
 SIGHUP has it read configuration and registry again, all or nothing (see apply).
 SIGTERM and SIGINT stop it: open transactions end, for at most 30 seconds; a
 second one stops at once.
+
+Under systemd it says when it is ready, reloads and stops, keeps the watchdog quiet
+while it can work, and takes over the sockets of socket units that have the names
+smtp, smtp_tls, submission and proxy.
 
 When a write to the data directory fails the relay ends by itself within 5
 seconds, with 1: what of the write is on disk shows only at the next start. Let a
@@ -44,27 +55,48 @@ supervisor start it again.
 Exits with 0 after a stop, with 3 if the configuration is not valid, with 1 if it
 could not run.`,
 		Example: `  anechoic serve --config relay.toml
-  anechoic serve --config relay.toml 2>relay.log`,
+  anechoic serve --config relay.toml 2>relay.log
+  anechoic serve --config relay.toml --log-file /var/log/anechoic/relay.log`,
 		Args: arguments(""),
-		RunE: func(c *cobra.Command, _ []string) error { return sh.serve(c.Context()) },
+		RunE: func(c *cobra.Command, _ []string) error { return sh.serve(c.Context(), logFile) },
 	}
+	c.Flags().StringVar(&logFile, "log-file", "", "write the log to the end of this `file`")
+	return c
 }
 
-func (sh *shell) serve(ctx context.Context) error {
+func (sh *shell) serve(ctx context.Context, logFile string) error {
 	file, err := sh.configFile()
 	if err != nil {
 		return err
 	}
+	to := sh.errs
+	if logFile != "" {
+		rotated, err := openLogFile(logFile)
+		if err != nil {
+			return err
+		}
+		defer rotated.Close()
+		to = rotated
+	}
 	cfg, _ := config.Load(file) // its problems are told by New, with the registry's
-	log := newLog(sh.errs, cfg.Log)
+	log := newLog(to, cfg.Log)
 	defer background.EndOnPanic(log, "serve")
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	reload := make(chan os.Signal, 1)
-	signal.Notify(reload, syscall.SIGHUP)
-	defer signal.Stop(reload)
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 
-	relay, err := app.New(app.Options{ConfigFile: file, Log: log, Version: thisBuild().Version})
+	supervisor, err := supervise.Connect(os.Getenv, os.Getpid())
+	if err != nil {
+		return err
+	}
+	defer supervisor.Close()
+	inherited, err := supervise.Inherited(os.Getenv, os.Getpid())
+	if err != nil {
+		return err
+	}
+	relay, err := app.New(app.Options{ConfigFile: file, Log: log, Version: thisBuild().Version, Inherited: inherited})
 	if err != nil {
 		return sh.notStarted(err)
 	}
@@ -74,30 +106,8 @@ func (sh *shell) serve(ctx context.Context) error {
 	if err := json.NewEncoder(sh.out).Encode(relay.Ready()); err != nil {
 		log.Warn("nobody reads the ready line", "error", err)
 	}
-	for {
-		select {
-		case <-reload:
-			tellReload(log, relay.Reload(ctx))
-		case <-ctx.Done():
-			stop() // a second signal ends the process
-			log.Info("stopping", "within", drainTime)
-			drain, cancel := context.WithTimeout(context.Background(), drainTime)
-			defer cancel()
-			return relay.Stop(drain)
-		case <-relay.Broken():
-			return sh.endBroken(relay)
-		}
-	}
-}
-
-// endBroken stops a relay whose store failed, and says so. What goes wrong on the
-// way is the same fault again.
-func (sh *shell) endBroken(relay *app.App) error {
-	fault := relay.Fault()
-	drain, cancel := context.WithTimeout(context.Background(), brokenDrain)
-	defer cancel()
-	_ = relay.Stop(drain)
-	return fmt.Errorf("ended because the data directory cannot be written to: %w: see to the disk; nothing acknowledged is lost, and the relay goes on when it is started again", fault)
+	s := &service{relay: relay, log: log, supervisor: supervisor}
+	return s.run(ctx, stop, hangup)
 }
 
 // notStarted prints the problems of a configuration, one a line, or gives the
@@ -136,4 +146,9 @@ func newLog(to io.Writer, l config.Log) *slog.Logger {
 		return slog.New(slog.NewTextHandler(to, options))
 	}
 	return slog.New(slog.NewJSONHandler(to, options))
+}
+
+// brokenError is how a relay ends whose store failed.
+func brokenError(fault error) error {
+	return fmt.Errorf("ended because the data directory cannot be written to: %w: see to the disk; nothing acknowledged is lost, and the relay goes on when it is started again", fault)
 }

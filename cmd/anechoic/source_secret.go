@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -25,7 +24,7 @@ func (sh *shell) sourceSecretCommand() *cobra.Command {
 		Example: `  anechoic source secret new --org acme
   anechoic source secret new --org acme --source acme-m365`,
 	}
-	c.AddCommand(sh.secretNewCommand())
+	c.AddCommand(sh.secretNewCommand(), sh.secretRetireCommand())
 	return sh.group(c)
 }
 
@@ -41,6 +40,8 @@ type newSecret struct {
 
 func (sh *shell) secretNewCommand() *cobra.Command {
 	var organisation, source string
+	var write bool
+	var ch changing
 	c := &cobra.Command{
 		Use:   "new",
 		Short: "Make a secret, shown once, and the registry line with its hash",
@@ -50,15 +51,26 @@ that holds its SHA-256. Nothing is stored, and no relay needs to run.
 With --org and --source the line is for a source of the configured registry: where
 it has secrets already, the new one stands beside them, which is how a secret is
 rotated. Load the line, change the header where the mail is sent, then take the
-old hash out and load again.`,
+old hash out and load again.
+
+With --write the hash is written into the registry, and the running relay takes it:
+the old secret stays right until source secret retire.`,
 		Example: `  anechoic source secret new --org acme
+  anechoic source secret new --org acme --source acme-m365 --write
   anechoic source secret new --org acme --source acme-m365 --config relay.toml
   anechoic source secret new --json`,
 		Args: arguments(""),
-		RunE: func(*cobra.Command, []string) error { return sh.secretNew(org.ID(organisation), source) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if write || ch.dryRun {
+				return sh.secretWrite(c.Context(), organisation, source, ch)
+			}
+			return sh.secretNew(org.ID(organisation), source)
+		},
 	}
 	c.Flags().StringVar(&organisation, "org", "", "the organisation's `id`, which names the header")
 	c.Flags().StringVar(&source, "source", "", "the source's `id` in the configured registry")
+	c.Flags().BoolVar(&write, "write", false, "write the hash into the registry")
+	ch.flags(c)
 	return c
 }
 
@@ -127,15 +139,7 @@ func (sh *shell) sourcePasswordCommand() *cobra.Command {
 		Example: `  anechoic source password new
   anechoic source password hash < password.txt`,
 	}
-	c.AddCommand(&cobra.Command{
-		Use:   "new",
-		Short: "Make a password, shown once, and its hash",
-		Long:  "Make a password of 130 bits and print it, this once, with the registry line that holds its argon2id hash.",
-		Example: `  anechoic source password new
-  anechoic source password new --json`,
-		Args: arguments(""),
-		RunE: func(*cobra.Command, []string) error { return sh.printPassword(rand.Text(), true) },
-	}, &cobra.Command{
+	c.AddCommand(sh.passwordNewCommand(), &cobra.Command{
 		Use:   "hash",
 		Short: "Read a password and print its hash",
 		Long: `Read a password from standard input, one line, or ask for it on a terminal, and
@@ -154,15 +158,15 @@ print the registry line that holds its argon2id hash. The password is not shown.
 	return sh.group(c)
 }
 
-// newPassword is what `source password new|hash --json` prints.
-type newPassword struct {
+// passwordMade is what `source password new|hash --json` prints.
+type passwordMade struct {
 	Password     string `json:"password,omitempty"` // shown this once; not of hash
 	Argon2id     string `json:"argon2id"`
 	RegistryLine string `json:"registry_line"`
 }
 
 func (sh *shell) printPassword(password string, show bool) error {
-	made := newPassword{Argon2id: org.HashPassword([]byte(password))}
+	made := passwordMade{Argon2id: org.HashPassword([]byte(password))}
 	made.RegistryLine = fmt.Sprintf("password = { argon2id = %q }", made.Argon2id)
 	if show {
 		made.Password = password
@@ -191,11 +195,25 @@ func (sh *shell) readPassword() (string, error) {
 		text, err = term.ReadPassword(int(f.Fd()))
 		fmt.Fprintln(sh.errs)
 	} else {
-		text, err = io.ReadAll(io.LimitReader(sh.in, maxPassword+3))
+		return readSecret(sh.in)
 	}
 	if err != nil {
 		return "", fmt.Errorf("read the password: %w", err)
 	}
+	return checkPassword(text)
+}
+
+// readSecret reads a password that nobody types.
+func readSecret(in io.Reader) (string, error) {
+	text, err := io.ReadAll(io.LimitReader(in, maxPassword+3))
+	if err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	return checkPassword(text)
+}
+
+// checkPassword takes one line.
+func checkPassword(text []byte) (string, error) {
 	password := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
 	switch {
 	case password == "":

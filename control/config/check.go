@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"anechoic/mail"
 	"anechoic/org"
+	"anechoic/org/document"
 	"anechoic/relay/delivery"
 )
 
@@ -120,7 +120,7 @@ func (c *checker) certificate(t *smtpTable) {
 		return
 	}
 	if _, err := tls.LoadX509KeyPair(c.path(t.TLSCert), c.path(t.TLSKey)); err != nil {
-		c.refuse("smtp.tls_cert", "PEM files of a certificate chain and its key, relative to this file", "the TLS certificate cannot be used: %v", err)
+		c.refuse("smtp.tls_cert", certificateHint(err), "the TLS certificate cannot be used: %v", err)
 	}
 }
 
@@ -291,12 +291,7 @@ func (c *checker) listenOne(where, s string) string {
 	return s
 }
 
-func (c *checker) path(s string) string {
-	if s == "" || filepath.IsAbs(s) {
-		return s
-	}
-	return filepath.Join(c.folder, s)
-}
+func (c *checker) path(s string) string { return document.Path(c.folder, s) }
 
 func (c *checker) domain(where, s string) mail.Domain {
 	if s == "" {

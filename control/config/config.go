@@ -12,6 +12,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -217,7 +218,7 @@ func read(path string) ([]byte, []org.Problem) {
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, []org.Problem{{File: path, Message: "the configuration cannot be read: " + err.Error(), Hint: "name the file with --config"}}
+		return nil, []org.Problem{{File: path, Message: "the configuration cannot be read: " + err.Error(), Hint: unreadableHint(err)}}
 	}
 	return data, nil
 }
@@ -317,10 +318,16 @@ func (c Config) inboundEgress(dir *org.Directory) []org.Problem {
 	return nil
 }
 
-// findings tells of sources that the node's configuration leaves without effect.
+// findings tells of a certificate that is not valid now, and of sources that the
+// node's configuration leaves without effect.
 func (c Config) findings(dir *org.Directory) (findings []org.Finding) {
+	if pair, err := tls.LoadX509KeyPair(c.SMTP.TLSCert, c.SMTP.TLSKey); err == nil {
+		if text := outOfTime(pair, time.Now()); text != "" {
+			findings = append(findings, org.Finding{Text: text + ": clients that check it do not send here; put a new one into smtp.tls_cert and run: anechoic apply"})
+		}
+	}
 	if c.SMTP.ClientCertificates != CertificatesNone {
-		return nil
+		return findings
 	}
 	for o := range dir.Organisations() {
 		for _, s := range o.Sources {

@@ -29,6 +29,18 @@ func Validate(path string) (Config, *org.Directory, []org.Problem, []org.Finding
 // the Directory has the generation that number gives for what the files hold, by
 // their SHA-256.
 func Reload(path string, feeds Feeds, number func(files string) uint64, now time.Time) (l Loaded, problems []org.Problem) {
+	return reload(path, feeds, number, now, org.ReadRegistry)
+}
+
+// Propose is Validate for a registry whose file would hold another text.
+func Propose(path string, registry []byte) (Config, *org.Directory, []org.Problem, []org.Finding) {
+	l, problems := reload(path, feedOrFile, func(string) uint64 { return 1 }, time.Now(), func(file string) (org.Registry, []org.Problem) {
+		return org.ReadRegistryText(file, registry)
+	})
+	return l.Config, l.Directory, problems, l.Findings
+}
+
+func reload(path string, feeds Feeds, number func(files string) uint64, now time.Time, registry func(file string) (org.Registry, []org.Problem)) (l Loaded, problems []org.Problem) {
 	data, problems := read(path)
 	if len(problems) > 0 {
 		return Loaded{}, problems
@@ -38,7 +50,7 @@ func Reload(path string, feeds Feeds, number func(files string) uint64, now time
 	if c.Registry == "" {
 		return Loaded{Config: c}, problems
 	}
-	reg, _ := org.ReadRegistry(c.Registry) // its problems are among Build's
+	reg, _ := registry(c.Registry) // its problems are among Build's
 	dir, more, findings := org.Build(reg, c.OrgProviders(), c.Egress(), number(digest(data, &reg, c.Providers)), now)
 	problems = append(append(problems, more...), reg.Place(c.unknownPools(&reg))...)
 	if dir != nil {

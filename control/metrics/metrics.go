@@ -255,7 +255,7 @@ func reasonLabel(r mail.Reason) string {
 func eventLabel(e ledger.Event) string {
 	switch e {
 	case ledger.Accepted, ledger.Refused, ledger.Leased, ledger.Delivered, ledger.Deferred, ledger.Bounced, ledger.Held,
-		ledger.Released, ledger.Dropped, ledger.SetAside, ledger.BounceReceived, ledger.ComplaintReceived, ledger.SuppressionChanged, ledger.Suspended, ledger.Resumed, ledger.Rerouted, ledger.Ended, ledger.Started, ledger.Stopped, ledger.Reloaded, ledger.KeyChanged, ledger.EgressListed, ledger.EgressUnlisted, ledger.EchoForgotten, ledger.WouldRefuse, ledger.Exported, ledger.ApprovalChanged, ledger.ContentAlarm:
+		ledger.Released, ledger.Dropped, ledger.SetAside, ledger.BounceReceived, ledger.ComplaintReceived, ledger.SuppressionChanged, ledger.Suspended, ledger.Resumed, ledger.Rerouted, ledger.Ended, ledger.Started, ledger.Restored, ledger.Stopped, ledger.Reloaded, ledger.KeyChanged, ledger.EgressListed, ledger.EgressUnlisted, ledger.EchoForgotten, ledger.WouldRefuse, ledger.Exported, ledger.ApprovalChanged, ledger.ContentAlarm:
 		return string(e)
 	}
 	return Other

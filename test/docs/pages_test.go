@@ -28,7 +28,11 @@ func manual(t *testing.T) (pages []page) {
 	if err != nil || len(names) < 5 {
 		t.Fatalf("only %d pages were found: %v", len(names), err)
 	}
-	for _, name := range append(names, filepath.Join(root, "README.md"), filepath.Join(root, "CHANGELOG.md")) {
+	runbooks, err := filepath.Glob(filepath.Join(root, "docs", "runbooks", "*.md"))
+	if err != nil || len(runbooks) < 5 {
+		t.Fatalf("only %d runbooks were found: %v", len(runbooks), err)
+	}
+	for _, name := range append(append(names, runbooks...), filepath.Join(root, "README.md"), filepath.Join(root, "CHANGELOG.md"), filepath.Join(root, "SECURITY.md"), filepath.Join(root, "THREAT-MODEL.md")) {
 		relative, err := filepath.Rel(root, name)
 		if err != nil {
 			t.Fatal(err)

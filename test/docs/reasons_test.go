@@ -181,10 +181,10 @@ func TestEveryReasonHasTheCodesOfTheCatalogue(t *testing.T) {
 	}
 }
 
-// HELD is no reply: an operator gives it.
+// HELD and RESTORED are no replies: an operator gives them.
 func TestReasonsThatAreNotGivenYetAreMarked(t *testing.T) {
 	_, sections := reasonSections(t)
-	used, gives := given(t), map[mail.Reason]bool{mail.ReasonHeld: true}
+	used, gives := given(t), map[mail.Reason]bool{mail.ReasonHeld: true, mail.ReasonRestored: true}
 	for _, r := range catalogue(t) {
 		gives[r.reason] = gives[r.reason] || used[r.name]
 	}

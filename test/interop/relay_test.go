@@ -53,7 +53,7 @@ registry = "registry.toml"
 listen = ["127.0.0.1:0"]
 listen_tls = ["127.0.0.1:0"]
 listen_submission = ["127.0.0.1:0"]
-[dns]
+%s[dns]
 servers = [%q]
 dnssec_probe = %q
 [delivery]
@@ -72,6 +72,8 @@ type options struct {
 	dnssecProbe string                // dns.dnssec_probe; empty: as it is
 	config      string                // more of relay.toml
 	registry    string                // more of registry.toml
+	smtp        string                // more of the section [smtp]
+	directory   string                // all of registry.toml; empty: the organisation with its mail server, and registry
 	roots       *x509.CertPool
 	dialWeb     func(ctx context.Context, network, address string) (net.Conn, error)
 
@@ -113,8 +115,9 @@ func start(t *testing.T, o options) *relay {
 	if o.tls == "" {
 		o.tls = "opportunistic"
 	}
-	r.write(t, "relay.toml", fmt.Sprintf(nodeConfig, resolver, o.dnssecProbe, o.port, o.tls)+o.config)
-	r.write(t, "registry.toml", fmt.Sprintf(`[[organisation]]
+	r.write(t, "relay.toml", fmt.Sprintf(nodeConfig, o.smtp, resolver, o.dnssecProbe, o.port, o.tls)+o.config)
+	if o.directory == "" {
+		o.directory = fmt.Sprintf(`[[organisation]]
 id = "acme"
 name = "Acme"
 [[organisation.domain]]
@@ -128,7 +131,9 @@ internal = ["10.0.0.0/8"]
 username = %q
 password = { argon2id = %q }
 from = ["*@acme.example"]
-`, username, org.HashPassword([]byte(r.password)))+o.registry)
+`, username, org.HashPassword([]byte(r.password))) + o.registry
+	}
+	r.write(t, "registry.toml", o.directory)
 	if r.app, err = app.New(app.Options{ConfigFile: filepath.Join(dir, "relay.toml"), Version: "test", Roots: o.roots, DialWeb: o.dialWeb}); err != nil {
 		t.Fatal(err)
 	}
