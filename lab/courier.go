@@ -96,13 +96,14 @@ func (c *courier) send(l Letter) (Reply, error) {
 	if err == nil {
 		err = c.client.Rcpt(l.To)
 	}
+	taken := ""
 	if err == nil {
-		err = c.data(l.Data)
+		taken, err = c.data(l.Data)
 	}
 	var refused *textproto.Error
 	switch {
 	case err == nil:
-		return Reply{Code: 250}, nil
+		return Reply{250, taken}, nil
 	case errors.As(err, &refused) && refused.Code == closing:
 		return Reply{refused.Code, refused.Msg}, nil
 	case errors.As(err, &refused):
@@ -111,15 +112,26 @@ func (c *courier) send(l Letter) (Reply, error) {
 	return Reply{}, err
 }
 
-func (c *courier) data(text []byte) error {
-	w, err := c.client.Data()
+// data sends the text of a letter and gives what the relay said when it took it.
+func (c *courier) data(text []byte) (taken string, err error) {
+	id, err := c.client.Text.Cmd("DATA")
 	if err != nil {
-		return err
+		return "", err
 	}
+	c.client.Text.StartResponse(id)
+	defer c.client.Text.EndResponse(id)
+	if _, _, err := c.client.Text.ReadResponse(354); err != nil {
+		return "", err
+	}
+	w := c.client.Text.DotWriter()
 	if _, err := w.Write(text); err != nil {
-		return err
+		return "", err
 	}
-	return w.Close()
+	if err := w.Close(); err != nil {
+		return "", err
+	}
+	_, taken, err = c.client.Text.ReadResponse(250)
+	return taken, err
 }
 
 func (c *courier) close() { c.unlink(); c.client.Quit(); c.conn.Close() }

@@ -35,6 +35,7 @@ type domainReport struct {
 func (sh *shell) domainCheckCommand() *cobra.Command {
 	var only string
 	var egress []string
+	var records bool
 	c := &cobra.Command{
 		Use:   "check [DOMAIN...]",
 		Short: "Compare what DNS has for domains with what it should have",
@@ -49,9 +50,12 @@ them. Exits with 3 if something is missing or wrong.`,
 		Example: `  anechoic domain check
   anechoic domain check acme.example
   anechoic domain check --org acme --egress 192.0.2.10
-  anechoic domain check acme.example --json`,
-		RunE: func(c *cobra.Command, args []string) error { return sh.domainCheck(c.Context(), args, only, egress) },
+  anechoic domain check acme.example --records`,
+		RunE: func(c *cobra.Command, args []string) error {
+			return sh.domainCheck(c.Context(), args, only, egress, records)
+		},
 	}
+	c.Flags().BoolVar(&records, "records", false, "print only the lines to publish")
 	c.Flags().StringVar(&only, "org", "", "only domains of this organisation's `id`")
 	c.Flags().StringArrayVar(&egress, "egress", nil, "an `address` that mail leaves from, instead of the configured ones (may be repeated)")
 	return c
@@ -154,7 +158,7 @@ func keyFromFile(k org.Key, whyNot string) probe.Key {
 // domainsAtOnce bounds how many domains are asked about at a time.
 const domainsAtOnce = 8
 
-func (sh *shell) domainCheck(ctx context.Context, args []string, only string, egress []string) error {
+func (sh *shell) domainCheck(ctx context.Context, args []string, only string, egress []string, records bool) error {
 	v, err := sh.lookOutside(ctx, egress)
 	if err != nil {
 		return err
@@ -168,9 +172,12 @@ func (sh *shell) domainCheck(ctx context.Context, args []string, only string, eg
 		sh.notef("keys are read from files: %s\n", v.whyNot)
 	}
 	reports := v.report(ctx, domains)
-	if sh.asJSON {
+	switch {
+	case sh.asJSON:
 		err = sh.printJSON(reports)
-	} else {
+	case records:
+		sh.printLines(toPublish(reports))
+	default:
 		sh.printDomainReports(reports)
 	}
 	if err == nil && slices.ContainsFunc(reports, func(r domainReport) bool { return r.State == probe.Problem }) {
@@ -245,24 +252,35 @@ func (v *outsideView) addressChecks(ctx context.Context, egress []probe.Egress) 
 	return checks
 }
 
-func (sh *shell) printDomainReports(reports []domainReport) {
-	var publish []string
+// toPublish lists the lines that DNS lacks, each once.
+func toPublish(reports []domainReport) (lines []string) {
 	for _, r := range reports {
-		sh.printf("%s of %s: %s\n", r.Domain, r.Organisation, r.State)
 		for i := range r.Checks {
-			sh.printCheck(&r.Checks[i])
 			for _, line := range r.Checks[i].Publish {
-				if !slices.Contains(publish, line) {
-					publish = append(publish, line)
+				if !slices.Contains(lines, line) {
+					lines = append(lines, line)
 				}
 			}
 		}
 	}
-	if len(publish) == 0 {
-		return
+	return lines
+}
+
+func (sh *shell) printDomainReports(reports []domainReport) {
+	for _, r := range reports {
+		sh.printf("%s of %s: %s\n", r.Domain, r.Organisation, r.State)
+		for i := range r.Checks {
+			sh.printCheck(&r.Checks[i])
+		}
 	}
-	sh.printf("\nTo publish:\n\n")
-	for _, line := range publish {
+	if lines := toPublish(reports); len(lines) > 0 {
+		sh.printf("\nTo publish:\n\n")
+		sh.printLines(lines)
+	}
+}
+
+func (sh *shell) printLines(lines []string) {
+	for _, line := range lines {
 		sh.printf("%s\n", line)
 	}
 }

@@ -23,7 +23,7 @@ const (
 	exitNotFound    = 5
 	exitConflict    = 6
 	exitTimeout     = 7
-	exitWouldRefuse = 10 // the verdict of trace
+	exitWouldRefuse = 10 // the verdict of trace, or what a relay said to lab send
 )
 
 // exitCodes is what each means, for help, man pages and the manual.
@@ -39,7 +39,7 @@ var exitCodes = []struct {
 	{exitNotFound, "not found"},
 	{exitConflict, "cannot be done now: a change that needs a restart, a reload under way, keys that do not stand so, a second person who has to agree"},
 	{exitTimeout, "no answer in time"},
-	{exitWouldRefuse, "the verdict of `trace`: the message would be refused"},
+	{exitWouldRefuse, "the verdict of `trace`, or the answer to `lab send`: the message is refused"},
 }
 
 // usageError is a command line that is not understood.

@@ -500,10 +500,16 @@ func (sh *shell) sourceShow(id, source string) error {
 
 // newPassword reads a password from a file or standard input, or makes one.
 func (sh *shell) newPassword(file string, dryRun bool) (string, error) {
-	switch {
-	case file == "" || dryRun:
+	if file == "" || dryRun {
 		return newRandomPassword(), nil
-	case file == "-":
+	}
+	return sh.secretOf(file)
+}
+
+// secretOf reads a password from a file; from a prompt or standard input where file is
+// empty or -.
+func (sh *shell) secretOf(file string) (string, error) {
+	if file == "" || file == "-" {
 		return sh.readPassword()
 	}
 	in, err := os.Open(file)

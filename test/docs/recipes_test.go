@@ -11,15 +11,15 @@ import (
 	"anechoic/org"
 )
 
-// made runs the command that a block of the README shows and gives the parts of
+// made runs the command that a block of the page shows and gives the parts of
 // its answer, in the form that the block has too.
 func made(t *testing.T, kind, form string) []string {
 	t.Helper()
-	shown := read(t, "README.md").blockOf(t, "console "+kind)
+	shown := read(t, firstConfiguration).blockOf(t, "console "+kind)
 	line, sample, _ := strings.Cut(strings.TrimPrefix(shown, "$ anechoic "), "\n")
 	like := regexp.MustCompile("^" + form + "\n$")
 	if !like.MatchString(sample) {
-		t.Errorf("the README shows an answer of anechoic %s in another form than\n%s\n%s", line, form, sample)
+		t.Errorf("the page shows an answer of anechoic %s in another form than\n%s\n%s", line, form, sample)
 	}
 	w := &walk{T: t, dir: t.TempDir()}
 	answer := w.says(line)
@@ -53,15 +53,15 @@ func TestTheCommandForAPasswordMakesItsHash(t *testing.T) {
 	}
 }
 
-// loadedWith puts a line into the README's registry, in the place of its own, and
+// loadedWith puts a line into the page's registry, in the place of its own, and
 // gives the source it is of.
 func loadedWith(t *testing.T, place, line, source string) *org.Source {
 	t.Helper()
-	readme, dir := read(t, "README.md"), t.TempDir()
+	readme, dir := read(t, firstConfiguration), t.TempDir()
 	registry := readme.blockOf(t, "toml registry")
 	own := regexp.MustCompile(`(?m)^ *` + place + `= .*$`)
 	if len(own.FindAllString(registry, -1)) != 1 {
-		t.Fatalf("the README's registry does not have a line like %s once", own)
+		t.Fatalf("the page's registry does not have a line like %s once", own)
 	}
 	write(t, dir, "relay.toml", readme.blockOf(t, "toml relay"))
 	write(t, dir, "registry.toml", own.ReplaceAllLiteralString(registry, line))
@@ -71,7 +71,7 @@ func loadedWith(t *testing.T, place, line, source string) *org.Source {
 	}
 	found, ok := directory.Source("acme", source)
 	if !ok {
-		t.Fatalf("the README's registry has no source %s", source)
+		t.Fatalf("the page's registry has no source %s", source)
 	}
 	return found
 }

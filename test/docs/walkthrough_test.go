@@ -27,7 +27,7 @@ import (
 // patience bounds every wait; what takes as long is broken.
 const patience = 2 * time.Minute
 
-// walk is a reader who follows the README, on a machine where the internet is
+// walk is a reader who follows the page, on a machine where the internet is
 // on loopback.
 type walk struct {
 	*testing.T
@@ -40,14 +40,17 @@ type walk struct {
 	}
 }
 
-// The README's example.
+// firstConfiguration is the page that writes the files by hand.
+const firstConfiguration = "docs/first-configuration.md"
+
+// Its example.
 const (
 	sender   = "billing@acme.example"
 	receiver = "you@mailbox.example"
 	password = "change-this-password"
 )
 
-func TestTheTenMinutesOfTheREADME(t *testing.T) {
+func TestTheFirstConfigurationByHand(t *testing.T) {
 	w := newWalk(t)
 	w.says("config validate", "relay.toml: valid: 1 organisation, 1 domain, 2 sources")
 	stop := w.serve()
@@ -71,7 +74,7 @@ func TestTheTenMinutesOfTheREADME(t *testing.T) {
 	w.says("log verify", "as it was sealed: ")
 }
 
-// newWalk writes the README's files, with ports and name server of this range.
+// newWalk writes the page's files, with ports and name server of this range.
 func newWalk(t *testing.T) *walk {
 	t.Helper()
 	w := &walk{T: t, dir: t.TempDir()}
@@ -86,7 +89,7 @@ func newWalk(t *testing.T) *walk {
 	t.Cleanup(func() { _ = w.receiver.Close() })
 	w.internet.AddReceiver("mailbox.example", w.receiver.Addr().Addr())
 
-	readme := read(t, "README.md")
+	readme := read(t, firstConfiguration)
 	relay := strings.NewReplacer("127.0.0.1:2525", "127.0.0.1:0", "127.0.0.1:2587", "127.0.0.1:0").Replace(readme.blockOf(t, "toml relay"))
 	relay += fmt.Sprintf("[dns]\nservers = [%q]\n[delivery]\nport = %d\n[operations]\nlisten = \"127.0.0.1:0\"\n", w.internet.DNS(), w.receiver.Addr().Port())
 	write(t, w.dir, "relay.toml", relay)
@@ -152,7 +155,7 @@ func (w *walk) serve() (stop func()) {
 	}
 }
 
-// publish does for DNS what the README says, with what key list prints.
+// publish does for DNS what the page says, with what key list prints.
 func (w *walk) publish() {
 	w.Helper()
 	var keys []struct {
@@ -180,7 +183,7 @@ func (w *walk) send() (string, error) {
 	}
 	defer c.Close()
 	if err := errors.Join(
-		c.StartTLS(&tls.Config{InsecureSkipVerify: true}), // self-signed, as the README says
+		c.StartTLS(&tls.Config{InsecureSkipVerify: true}), // self-signed, as the page says
 		c.Auth(smtp.PlainAuth("", "billing@acme", password, "127.0.0.1")),
 		c.Mail(sender), c.Rcpt(receiver)); err != nil {
 		w.Fatal(err)
