@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
+	"sync"
 	"syscall"
 	"time"
 
@@ -96,6 +98,7 @@ func (sh *shell) serve(ctx context.Context, logFile string) error {
 	if err != nil {
 		return err
 	}
+	usual := collectOften()
 	relay, err := app.New(app.Options{ConfigFile: file, Log: log, Version: thisBuild().Version, Inherited: inherited})
 	if err != nil {
 		return sh.notStarted(err)
@@ -106,8 +109,25 @@ func (sh *shell) serve(ctx context.Context, logFile string) error {
 	if err := json.NewEncoder(sh.out).Encode(relay.Ready()); err != nil {
 		log.Warn("nobody reads the ready line", "error", err)
 	}
+	var reading sync.WaitGroup
+	background.Go(&reading, log, "queue is read", func() { _ = relay.Indexed(ctx); usual() }) // an error is the queue's, which tells it
 	s := &service{relay: relay, log: log, supervisor: supervisor}
 	return s.run(ctx, stop, hangup)
+}
+
+// oftenPercent is how much the heap grows between collections while the queue is
+// read back.
+const oftenPercent = 50
+
+// collectOften has the collector run more often until usual is called: what reading a
+// large queue back leaves behind is else as much as the queue itself. Who sets GOGC
+// is left alone.
+func collectOften() (usual func()) {
+	if os.Getenv("GOGC") != "" {
+		return func() {}
+	}
+	before := debug.SetGCPercent(oftenPercent)
+	return func() { debug.SetGCPercent(before) }
 }
 
 // notStarted prints the problems of a configuration, one a line, or gives the
