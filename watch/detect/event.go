@@ -54,7 +54,7 @@ func Of(f ledger.Fact) (Event, bool) {
 	}
 	return Event{
 		Time: f.Time, What: what, ID: f.ID, Org: f.Org, Claimed: f.ClaimedOrg, Source: f.Source, From: f.From, MailFrom: f.MailFrom, Rcpt: f.Rcpt,
-		Peer: f.Peer, Tenant: f.Tenant, Originator: f.Originator, Origin: f.Origin, ConnectingIP: f.ConnectingIP, Reason: f.Reason, Class: f.Class,
+		Peer: f.Peer, Tenant: f.Tenant, Originator: f.Originator, Origin: f.Origin, ConnectingIP: connectingAddress(f.ConnectingIP), Reason: f.Reason, Class: f.Class,
 		Size: f.Size, Count: max(f.Count, 1), Print: f.Print,
 	}, true
 }
@@ -87,4 +87,15 @@ func whatOf(f ledger.Fact) What {
 // domainOf is the domain of an address, in small letters.
 func domainOf(address string) string {
 	return strings.ToLower(address[strings.LastIndexByte(address, '@')+1:])
+}
+
+// connectingAddress is the address within what Microsoft stamps as the connecting
+// server, "TenantId=…;Ip=[192.0.2.1];Helo=[…]"; what has another form stays as it is.
+func connectingAddress(stamp string) string {
+	_, rest, ok := strings.Cut(stamp, "Ip=[")
+	address, _, closed := strings.Cut(rest, "]")
+	if !ok || !closed {
+		return stamp
+	}
+	return address
 }

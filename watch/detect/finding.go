@@ -1,6 +1,9 @@
 package detect
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // Kind is a signal's stable name; docs/detection.md has a paragraph for each.
 type Kind string
@@ -32,6 +35,15 @@ const (
 	KillDomain                // nothing is signed or sent for the domain, and its DKIM records are to be withdrawn
 )
 
+// String is the step's name.
+func (s Step) String() string {
+	names := [...]string{"log", "throttle", "hold", "suspend", "kill"}
+	if s < 0 || int(s) >= len(names) {
+		return "step " + strconv.Itoa(int(s))
+	}
+	return names[s]
+}
+
 // Action is what a finding proposes.
 type Action struct {
 	Step  Step          `json:"step"`
@@ -57,5 +69,13 @@ type Finding struct {
 	// Shares is what it may have in common with others, by which campaigns are put
 	// together: "tenant:<guid>", "host:<name>", "text:<simhash>", "peer:<prefix>", "family:<stem>".
 	Shares []string `json:"shares,omitempty"`
-	IDs    []string `json:"ids,omitempty"` // of some messages
+	IDs    []string `json:"ids,omitempty"`   // of some messages
+	Ended  bool     `json:"ended,omitempty"` // nothing more was seen of it for its time: given once
 }
+
+// AlarmScore is from where on a finding is worth telling a person of. Those below
+// are notes: they stand on the page of a campaign, and nobody is woken.
+const AlarmScore = 0.5
+
+// IsAlarm says that a person should be told.
+func (f Finding) IsAlarm() bool { return f.Score >= AlarmScore }
