@@ -41,7 +41,9 @@ import (
 	"anechoic/relay/quarantine"
 	"anechoic/relay/signing"
 	"anechoic/relay/smtpd"
+	"anechoic/watch/alert"
 	"anechoic/watch/seen"
+	"anechoic/watch/tracking"
 )
 
 // Options says what to run.
@@ -79,11 +81,16 @@ type App struct {
 	signer     *signing.Signer
 	recorder   *recorder
 	seen       *seen.Table
+	tracking   *tracking.Index // nil: there is none
+	alerts     *alert.Dispatcher
+	limits     *limits
 	returns    *returns
 	orgs       orgRecords
 	tls        *certificate
 	intake     *intake
 	probes     *probes
+	responses  *responses
+	watch      *follower
 	server     *smtpd.Server
 	security   *transportSecurity
 	dispatcher *delivery.Dispatcher
@@ -150,7 +157,7 @@ func New(options Options) (a *App, err error) {
 	if a.config, problems = config.Load(options.ConfigFile); len(problems) > 0 {
 		return nil, problemList(problems)
 	}
-	for _, step := range []func() error{a.openStore, a.openDNS, a.openSightings, a.openDirectory, a.openQueue, a.makeServer, a.openInbound, a.openForwarding, a.openTransportSecurity, a.makeDispatcher, a.makeControl} {
+	for _, step := range []func() error{a.openStore, a.openTracking, a.openDNS, a.openSightings, a.openLimits, a.openDirectory, a.chargeReplayed, a.openQueue, a.openResponses, a.makeServer, a.openInbound, a.openForwarding, a.openTransportSecurity, a.makeDispatcher, a.openAlerts, a.openWatch, a.makeControl} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -191,7 +198,8 @@ func (a *App) openStore() (err error) {
 	if err := a.sweepCheckpoints(); err != nil {
 		return err
 	}
-	a.store = measuredStore{a.engine, a.metrics}
+	a.limits = newLimits(a.config.Limits)
+	a.store = measuredStore{a.engine, a.metrics, a.limits}
 	a.recorder = newRecorder(a.store, a.log)
 	return a.orgs.load(context.Background(), a.store)
 }
@@ -244,7 +252,7 @@ func (a *App) makeServer() error {
 	in := &intake{
 		hostname: a.config.Hostname.String(), spool: filepath.Join(a.config.DataDir, "spool"), maxHops: a.config.SMTP.MaxHops, directory: &a.directory, domains: a.domains,
 		resolver: a.resolver, passwords: newCredentials(a.config.Limits.AuthFailuresPerPeer), signer: a.signer, queue: a.queue, storage: a.engine.Ready, recorder: a.recorder, metrics: a.metrics,
-		seen: a.seen, budgets: newBudgets(a.config.Limits), returns: a.returns, scanners: a.openScanners(), log: a.log,
+		seen: a.seen, budgets: &budgets{limits: a.config.Limits, principals: a.limits}, returns: a.returns, scanners: a.openScanners(), responses: a.responses, copies: copies{most: a.config.Response.RecipientsPerSignature}, log: a.log,
 	}
 	a.intake, a.probes = in, newProbes(a)
 	c := a.config.SMTP
@@ -286,7 +294,13 @@ func (a *App) Start() (err error) {
 	loop("refusals", a.flushRefusals)
 	loop("housekeeping", a.keepHouse)
 	loop("feeds", a.watchFeeds)
+	loop("tracking", a.track)
+	loop("watch", a.watch.run)
+	loop("responses", a.runResponses)
+	loop("limits", a.keepLimits)
 	loop("transport security", a.security.run)
+	loop("alerts", a.alerts.Run)
+	loop("weekly summaries", a.summaries)
 	if err := a.listenControl(); err != nil {
 		return err
 	}
@@ -294,6 +308,9 @@ func (a *App) Start() (err error) {
 	a.onStop("delivery", func(ctx context.Context) error { a.dispatcher.Stop(ctx); return nil })
 	return a.listenSMTP()
 }
+
+// Indexed waits until what was in the queue at the start is read back.
+func (a *App) Indexed(ctx context.Context) error { return a.queue.Read(ctx) }
 
 // Ready is valid after Start.
 func (a *App) Ready() Ready { return a.ready }

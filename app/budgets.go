@@ -17,8 +17,8 @@ import (
 // budgets is what the intake counts. Three kinds, apart from each other, so that
 // none can push another out of memory:
 //
-//   - principals: what a proven source sends. Only proven mail has such keys, and
-//     only mail that is kept spends.
+//   - principals: what is proven to be sent by whom (see limits). Only proven mail has
+//     such accounts, and only mail that is kept spends.
 //   - floods: what is refused of who claims an organisation from a provider's
 //     shared addresses. It bounds the look-ups, checks of signatures and facts
 //     that a flood of spoofs costs. A message is asked about only if it is to be
@@ -27,17 +27,13 @@ import (
 //   - complaints: what comes to an organisation's complaints address, from anybody.
 type budgets struct {
 	limits     config.Limits
-	principals limit.Limiter
+	principals *limits
 	floods     limit.Limiter
 	complaints limit.Limiter
 }
 
 // refusalsSpan is the span of limits.refused_per_claim.
 const refusalsSpan = 10 * time.Minute
-
-// principalsAtMost is how many budgets of sources are kept. A source has up to
-// three, and nobody but a proven source makes one.
-const principalsAtMost = 1_000_000
 
 // How wide a network of a provider is counted as one: where no tenant is known.
 const (
@@ -46,7 +42,7 @@ const (
 )
 
 func newBudgets(limits config.Limits) *budgets {
-	return &budgets{limits: limits, principals: limit.Limiter{Keys: principalsAtMost}}
+	return &budgets{limits: limits, principals: newLimits(limits)}
 }
 
 // floodOf names the budget of refused messages that a message belongs to; empty:
@@ -143,32 +139,24 @@ func (b *budgets) refusal(flood string) limit.Claim {
 	return limit.Claim{Key: flood, Rate: limit.Rate{Units: b.limits.RefusedPerClaim, Span: refusalsSpan}, Amount: 1}
 }
 
-// spend takes a message from the budgets of the source that was proven, and
-// gives what it took: who does not keep the message returns it.
-func (b *budgets) spend(dir *org.Directory, proof attribution.Proof, e mail.Envelope, now time.Time) ([]limit.Claim, *mail.Refusal) {
-	source, ok := dir.Source(proof.Organisation(), proof.Source())
-	if !ok {
-		return nil, nil // policy has just found it in the same Directory
+// spend takes a message from the accounts of who was proven to send it, and gives
+// what it took: who does not keep the message returns it.
+func (b *budgets) spend(m *offered, now time.Time) (spent, *mail.Refusal) {
+	o, known := m.dir.Organisation(m.proof.Organisation())
+	source, there := m.dir.Source(m.proof.Organisation(), m.proof.Source())
+	if !known || !there {
+		return spent{}, nil // policy has just found it in the same Directory
 	}
-	key := string(source.Organisation) + "/" + source.ID
-	claims := []limit.Claim{
-		{Key: "messages " + key, Rate: limit.Rate{Units: source.Limits.MessagesPerHour, Span: time.Hour}, Amount: 1},
-		{Key: "recipients " + key, Rate: limit.Rate{Units: source.Limits.RecipientsPerDay, Span: 24 * time.Hour}, Amount: len(e.Recipients)},
+	e := m.tx.Envelope
+	p := paying{organisation: o, source: source, from: m.originators.From.Address.Domain(), bytes: m.r.Size, report: e.From.IsZero()}
+	if source.Kind == org.Microsoft365 {
+		p.tenant = strings.ToLower(m.evidence.Header.TenantID.Value)
 	}
-	if e.From.IsZero() {
-		claims = append(claims, limit.Claim{Key: "reports " + key, Rate: limit.Rate{Units: b.limits.ReportsPerHour, Span: time.Hour}, Amount: 1})
+	p.recipients = make([]mail.Address, len(e.Recipients))
+	for i := range e.Recipients {
+		p.recipients[i] = e.Recipients[i].Address
 	}
-	if retry := b.principals.Take(now, claims...); !retry.IsZero() {
-		return nil, mail.RateLimited.Because("source %s of %s has no budget for %s before %s", source.ID, source.Organisation, kindOf(e), retry.UTC().Format(time.RFC3339))
-	}
-	return claims, nil
-}
-
-func kindOf(e mail.Envelope) string {
-	if e.From.IsZero() {
-		return "a report"
-	}
-	return "a message"
+	return b.principals.spend(m.dir, &p, now)
 }
 
 // network is the network an address is counted with: bits of an IPv4 address, a

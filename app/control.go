@@ -17,6 +17,8 @@ import (
 	"anechoic/org"
 	"anechoic/relay/custody"
 	"anechoic/relay/signing"
+	"anechoic/watch/response"
+	"anechoic/watch/tracking"
 )
 
 // makeControl makes the control API and the operations pages.
@@ -25,10 +27,10 @@ func (a *App) makeControl() error {
 		Queue: a.queue, Delivery: a.dispatcher, Traffic: a.metrics, Ledger: a.engine, Keys: a.signer, Locksmith: a.locksmith(), Log: a.log, Node: a.node, Relay: a.relayInForce, Reload: a.Reload,
 		Directory: func() (*org.Directory, []org.Finding) {
 			dir := a.directory.Load()
-			return dir, slices.Concat(*a.findings.Load(), a.leaks(dir), a.egressSPF.findings(), a.probes.findings())
+			return dir, slices.Concat(*a.findings.Load(), a.leaks(dir), a.egressSPF.findings(), a.probes.findings(), a.killed(dir))
 		},
-		Release: a.Release, Approvals: a.approvals, Digest: a.sendDigest, Seen: a.seen, Suppression: a.returns.list, Organisations: organisations{a}, Scanners: a.intake.scanners.health.ask, CheckInbound: a.checkInbound,
-		Checkpoint: a.checkpoint, Echoes: a.intake.echoes, ForgetEcho: a.forgetEcho, Probes: a.probes, Examine: a.examine, Ready: a.Standing,
+		Release: a.Release, Approvals: a.approvals, Digest: a.sendDigest, Seen: a.seen, Tracking: a.tracking, Searches: tracking.SavedSearches{Store: a.store}, Suppression: a.returns.list, Organisations: organisations{a}, Limits: limitSteering{a}, Scanners: a.intake.scanners.health.ask, CheckInbound: a.checkInbound,
+		Checkpoint: a.checkpoint, Echoes: a.intake.echoes, ForgetEcho: a.forgetEcho, Probes: a.probes, Examine: a.examine, Alerts: a.alerts, Ready: a.Standing, Responding: a.responding(),
 		Standing: func(ctx context.Context, d *org.Domain) (string, string) {
 			return a.domains.Check(ctx, d, time.Now().UTC()).String(), ""
 		},
@@ -45,9 +47,11 @@ func (a *App) makeControl() error {
 		Faults: func() uint64 {
 			return uint64(a.server.Counters.Panics.Load()) + a.dispatcher.Counters().Panics + a.signer.Faults() + background.Faults()
 		},
-		Ready:    func() bool { return a.checks.Ready(context.Background()).Ready },
-		Scanners: a.intake.scanners.screen.States,
-		Detained: a.queue.DetainedShares,
+		Ready:     func() bool { return a.checks.Ready(context.Background()).Ready },
+		Scanners:  a.intake.scanners.screen.States,
+		Responses: func() map[response.Step]int { return a.responses.overlay.Load().Counts() },
+		Detained:  a.queue.DetainedShares,
+		Alerts:    a.alerts.Counts,
 	})
 	return nil
 }

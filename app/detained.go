@@ -122,6 +122,9 @@ func (a *App) try(ctx context.Context, id mail.ID, now time.Time) (t trial, refu
 		return t, mail.AttributionConflict.Because("it was detained for %s, and its evidence points to %s now", t.detained.Organisation, t.proof.Organisation()), nil
 	}
 	t.warrant, refusal = policy.Permit(t.dir, t.proof, messageOf(t.detained.Envelope.From, t.header, t.originators), a.intake.standing(ctx, now))
+	if refusal == nil {
+		refusal = a.responses.stops(spoken(string(t.proof.Organisation()), t.proof.Source(), t.detained.Envelope.From, t.originators, t.warrant.SignAs()))
+	}
 	return t, refusal, nil
 }
 

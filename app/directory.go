@@ -95,6 +95,7 @@ func (a *App) adopt(ctx context.Context) error {
 	a.findings.Store(&findings)
 	a.shaping.Store(shaping)
 	a.directory.Store(dir)
+	a.limits.meet(dir, time.Now().UTC())
 	a.domains.Refresh()
 	a.egressSPF.refresh()
 	a.log.Info("directory in force", "generation", dir.Generation(), "swap", time.Since(read))

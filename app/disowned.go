@@ -77,13 +77,13 @@ func (in *intake) takeDisowned(ctx context.Context, f *offered, fact *ledger.Fac
 	if refusal != nil {
 		return receipt, refusal
 	}
-	spent, refusal := in.budgets.spend(f.dir, f.proof, f.tx.Envelope, now)
+	spent, refusal := in.budgets.spend(f, now)
 	if refusal != nil {
 		return receipt, refusal
 	}
 	defer func() {
 		if refusal != nil { // what is not kept is not paid for
-			in.budgets.principals.Return(now, spent...)
+			in.budgets.principals.giveBack(now, spent)
 		}
 	}()
 	verdict := in.screenOutbound(ctx, f.tx, f.proof, f.dir, mail.Message{Header: f.header, Body: f.r.Body}, fact)

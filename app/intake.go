@@ -48,6 +48,8 @@ type intake struct {
 	seen      *seen.Table
 	returns   *returns
 	scanners  scanners
+	responses *responses
+	copies    copies
 	log       *slog.Logger
 
 	checker    *inbound.Checker
@@ -150,16 +152,22 @@ func (in *intake) take(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Rece
 		return in.takeInbound(ctx, in.arrivingFrom(tx, r, w.to, originators.From.Address, &evidence, now), fact, now)
 	}
 	tellProof(fact, proof)
+	if receipt, stopped, done := in.respond(ctx, m, warrant.SignAs(), refusal == nil, fact, now); done {
+		return receipt, stopped
+	}
 	if refusal != nil {
 		return in.turnAway(ctx, m, refusal, fact, now)
 	}
-	spent, refusal := in.budgets.spend(dir, proof, tx.Envelope, now)
+	if refusal = in.copies.judge(m, fact, now); refusal != nil {
+		return receipt, refusal
+	}
+	spent, refusal := in.budgets.spend(m, now)
 	if refusal != nil {
 		return receipt, refusal
 	}
 	defer func() {
 		if refusal != nil { // what is not kept is not paid for
-			in.budgets.principals.Return(now, spent...)
+			in.budgets.principals.giveBack(now, spent)
 		}
 	}()
 	verdict := in.screenOutbound(ctx, tx, proof, dir, mail.Message{Header: m.header, Body: r.Body}, fact)

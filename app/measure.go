@@ -18,6 +18,7 @@ import (
 type measuredStore struct {
 	*local.Engine
 	metrics *metrics.Metrics
+	limits  *limits // sees how sources' mail is received
 }
 
 // Commit implements custody.Engine.
@@ -27,6 +28,7 @@ func (s measuredStore) Commit(ctx context.Context, b *custody.Batch) error {
 	}
 	for i := range b.Facts {
 		s.metrics.Fact(b.Facts[i])
+		s.limits.observe(&b.Facts[i])
 	}
 	return nil
 }

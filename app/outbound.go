@@ -87,6 +87,9 @@ func (a *App) askAgain(ctx context.Context, lease *custody.Lease, content custod
 	case custody.Inbound:
 		return a.stillInbound(ctx, lease, content, w)
 	case custody.Disowned:
+		if refusal := a.responses.stopsLease(lease, content, w.Organisation(), w.Proof().Source(), mail.Domain{}); refusal != nil {
+			return refusal
+		}
 		if refusal := a.stillDisowned(lease, content, w); refusal != nil {
 			return refusal
 		}
@@ -95,6 +98,9 @@ func (a *App) askAgain(ctx context.Context, lease *custody.Lease, content custod
 		return nil // a Notice is the relay's own
 	}
 	if refusal := a.signedByRevoked(lease.ID, content, proven.SignAs()); refusal != nil {
+		return refusal
+	}
+	if refusal := a.responses.stopsLease(lease, content, proven.Organisation(), proven.Proof().Source(), proven.SignAs()); refusal != nil {
 		return refusal
 	}
 	dir := a.directory.Load()

@@ -47,11 +47,15 @@ const (
 	SuppressionChanged Event = "suppression_changed" // an address was put on an organisation's suppression list, or taken off
 	KeyChanged         Event = "key_changed"         // a signing key was added, rotated or revoked
 	EchoForgotten      Event = "echo_forgotten"      // a person had what was learned of a domain's tenants forgotten
+	LimitChanged       Event = "limit_changed"       // a person gave a source a tier for a while, took it back, or forgot what it spent
 	EgressListed       Event = "egress_listed"       // SPF of a registered domain passes for an address that inbound or disowned mail leaves from
 	EgressUnlisted     Event = "egress_unlisted"     // it does not any more
 	WouldRefuse        Event = "would_refuse"        // a message was held that would have been refused, but that its organisation is learning
 	Exported           Event = "exported"            // an operator took a copy of a detained message
 	ApprovalChanged    Event = "approval_changed"    // a release that needs a second person was asked for, approved, refused, or expired
+	Finding            Event = "finding"             // something is not as usual in what a source or domain sends, or in what is sent in its name
+	Campaign           Event = "campaign"            // findings and refusals that belong together: it opened, grew, or ended
+	ResponseChanged    Event = "response_changed"    // a step against a finding was put in force, proposed, changed or ended
 	ContentAlarm       Event = "content_alarm"       // our own checks found something alarming in a message that a source of an organisation was proven to send
 )
 

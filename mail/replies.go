@@ -81,7 +81,16 @@ var (
 	NullSender       = refuse(550, "5.7.1", ReasonNullSender, "The null sender is for reports only")
 	DomainUnverified = refuse(550, "5.7.1", ReasonDomainUnverified, "The domain's DNS record does not name this organisation")
 	RateLimited      = refuse(451, "4.7.28", ReasonRateLimited, "Too much mail, try again later")
-	SourceSuspended  = refuse(550, "5.7.28", ReasonSourceSuspended, "This source is suspended")
+	HeldNoRoom       = refuse(451, "4.7.28", ReasonHeld, "A person judges this mail first, and there is no room: try again later")
+	Replayed         = refuse(550, "5.7.1", ReasonReplayed, "This message was sent before")
+	// A proven source is told when to come back, in five steps and no finer: neither
+	// whose budget it was nor how large that is.
+	RateLimitedMinutes = refuse(451, "4.7.28", ReasonRateLimited, "Too much mail, try again in ten minutes")
+	RateLimitedHour    = refuse(451, "4.7.28", ReasonRateLimited, "Too much mail, try again in an hour")
+	RateLimitedHours   = refuse(451, "4.7.28", ReasonRateLimited, "Too much mail, try again in six hours")
+	RateLimitedDay     = refuse(451, "4.7.28", ReasonRateLimited, "Too much mail, try again tomorrow")
+	RateLimitedAlone   = refuse(451, "4.7.28", ReasonRateLimited, "This message alone is more than may be sent at once, send it to fewer recipients at a time")
+	SourceSuspended    = refuse(550, "5.7.28", ReasonSourceSuspended, "This source is suspended")
 
 	// Inbound mail.
 	RecipientNotAsked = refuse(451, "4.2.1", ReasonRecipientUnknown, "Whether there is such a recipient cannot be found out now, try again later")

@@ -104,6 +104,7 @@ func (b *builder) organisation(i int) *Organisation {
 		}
 		o.SecurityContact = contact
 	}
+	o.Trust, o.Limits = b.trust(where, e.Trust), b.sharedLimits(where, e.Limits)
 	domains, keys := make([]Domain, len(e.Domains)), 0
 	o.Domains = make([]*Domain, 0, len(e.Domains))
 	for j := range e.Domains {
@@ -136,6 +137,7 @@ const maxID = 63
 func (b *builder) domain(o *Organisation, d *Domain, e *DomainEntry, room []Key) []Key {
 	d.Subdomains = e.Subdomains
 	where := b.path(d.entry, "domain")
+	d.Limits = b.sharedLimits(where, e.Limits)
 	for k := range e.DKIM {
 		room = append(room, b.key(room, b.below(where+".dkim", k), &e.DKIM[k]))
 	}

@@ -63,10 +63,14 @@ type Organisation struct {
 	Suppression     *Suppression // nil: it has no suppression list
 	Screening       Screening    // of its mail, by scanners
 	Learning        bool         // not all its sources are known yet: some mail in its name is held that would be refused
+	Response        Response     // how far the relay goes by itself against what is found in its mail
 	Digest          bool         // its security contact is told once a day what is held
+	Trust           string       // a tier a person chose for its sources; empty: they grow by themselves
+	Limits          *Limits      // of all its mail together; nil: none
 	Domains         []*Domain
 	Sources         []*Source
 	Inbound         []*Inbound
+	Webhooks        []Webhook // where it is told of alerts
 }
 
 // Suppression says when an organisation's recipients are tried no more.
@@ -87,6 +91,7 @@ type Domain struct {
 	Name         mail.Domain
 	Subdomains   bool // names below it too, if the record says sub=yes
 	Keys         []Key
+	Limits       *Limits // of mail with a From in it, whatever its source; nil: none
 
 	entry entry
 }
@@ -120,6 +125,7 @@ type Source struct {
 	Internal     []netip.Prefix
 	Addresses    []netip.Prefix // address: where from; credential: an optional lock
 	Limits       Limits
+	Trust        string // a tier a person chose; empty: it grows by itself
 
 	// microsoft365
 	TenantIDs        []string // lower-case GUIDs
@@ -157,12 +163,6 @@ type SecretHeader struct {
 type DKIMIdentity struct {
 	Domain    mail.Domain
 	Selectors []string
-}
-
-// Limits bounds a source; zero means none of its own.
-type Limits struct {
-	MessagesPerHour  int
-	RecipientsPerDay int
 }
 
 // Pattern is local@domain, or *@domain for every local part.

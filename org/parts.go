@@ -122,6 +122,8 @@ func (b *builder) waysIn() {
 		b.returns(i)
 		b.screening(i)
 		b.held(i)
+		b.response(i)
+		b.webhooks(i)
 	}
 }
 

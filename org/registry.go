@@ -97,18 +97,22 @@ func readBounded(path string, limit int64) ([]byte, error) {
 
 // OrganisationEntry is one [[organisation]].
 type OrganisationEntry struct {
-	ID              string            `toml:"id"`
-	Name            string            `toml:"name"`
-	SecurityContact string            `toml:"security_contact"`
-	ReturnPath      string            `toml:"return_path"`
-	Egress          string            `toml:"egress"`
-	Suppression     *SuppressionEntry `toml:"suppression"`
-	Screening       *ScreeningEntry   `toml:"screening"`
-	Learning        bool              `toml:"learning"`
-	Digest          string            `toml:"quarantine_digest"`
-	Domains         []DomainEntry     `toml:"domain"`
-	Sources         []SourceEntry     `toml:"source"`
-	Inbound         []InboundEntry    `toml:"inbound"`
+	ID              string             `toml:"id"`
+	Name            string             `toml:"name"`
+	SecurityContact string             `toml:"security_contact"`
+	ReturnPath      string             `toml:"return_path"`
+	Egress          string             `toml:"egress"`
+	Suppression     *SuppressionEntry  `toml:"suppression"`
+	Screening       *ScreeningEntry    `toml:"screening"`
+	Learning        bool               `toml:"learning"`
+	Digest          string             `toml:"quarantine_digest"`
+	Response        *ResponseEntry     `toml:"response"`
+	Trust           string             `toml:"trust"`
+	Limits          *SharedLimitsEntry `toml:"limits"`
+	Domains         []DomainEntry      `toml:"domain"`
+	Sources         []SourceEntry      `toml:"source"`
+	Inbound         []InboundEntry     `toml:"inbound"`
+	Webhooks        []WebhookEntry     `toml:"webhook"`
 }
 
 // SuppressionEntry switches an organisation's suppression list on; what is zero is
@@ -121,9 +125,10 @@ type SuppressionEntry struct {
 
 // DomainEntry is one [[organisation.domain]].
 type DomainEntry struct {
-	Name       string     `toml:"name"`
-	Subdomains bool       `toml:"subdomains"`
-	DKIM       []KeyEntry `toml:"dkim"`
+	Name       string             `toml:"name"`
+	Subdomains bool               `toml:"subdomains"`
+	DKIM       []KeyEntry         `toml:"dkim"`
+	Limits     *SharedLimitsEntry `toml:"limits"`
 }
 
 // KeyEntry is one signing key of a domain.
@@ -144,6 +149,7 @@ type SourceEntry struct {
 	Internal  []string     `toml:"internal"`
 	Addresses []string     `toml:"addresses"`
 	Limits    *LimitsEntry `toml:"limits"`
+	Trust     string       `toml:"trust"`
 
 	TenantIDs        []string           `toml:"tenant_ids"`
 	OriginatorOrgs   []string           `toml:"originator_orgs"`
@@ -159,12 +165,6 @@ type SourceEntry struct {
 	Password *PasswordEntry `toml:"password"`
 
 	SPKI []string `toml:"spki_sha256"`
-}
-
-// LimitsEntry bounds a source.
-type LimitsEntry struct {
-	MessagesPerHour  int `toml:"messages_per_hour"`
-	RecipientsPerDay int `toml:"recipients_per_day"`
 }
 
 // SecretHeaderEntry names a header field and the SHA-256 of its secrets, in hex.

@@ -128,19 +128,6 @@ func (b *builder) find(s *Source, until time.Time, format string, args ...any) {
 	b.findings = append(b.findings, Finding{Organisation: s.Organisation, Source: s.ID, Text: fmt.Sprintf(format, args...), Until: until})
 }
 
-func (b *builder) limits(s *Source, where string, e *SourceEntry) {
-	if e.Limits == nil {
-		return
-	}
-	s.Limits = Limits(*e.Limits)
-	if s.Limits.MessagesPerHour < 0 {
-		b.refuse(where+".limits.messages_per_hour", "a number above 0, or leave it out", "a limit below nothing")
-	}
-	if s.Limits.RecipientsPerDay < 0 {
-		b.refuse(where+".limits.recipients_per_day", "a number above 0, or leave it out", "a limit below nothing")
-	}
-}
-
 // microsoft365 checks a tenant's source: who it is, and its second proof.
 func (b *builder) microsoft365(o *Organisation, s *Source, where string, e *SourceEntry) {
 	b.tenants(s, where+".tenant_ids", e.TenantIDs)

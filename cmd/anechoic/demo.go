@@ -37,8 +37,7 @@ that must not be, or one legitimate message was lost.`,
 		Example: `  anechoic demo
   anechoic demo --scenario replay --slow
   anechoic demo --picture demo.svg
-  anechoic demo --ci --json
-  anechoic demo --keep /tmp/range`,
+  anechoic demo --ci --json`,
 		Args: arguments(""),
 		RunE: func(c *cobra.Command, _ []string) error {
 			options.Out, options.JSON = sh.out, sh.asJSON

@@ -33,14 +33,16 @@ deferred, bounced or held, with the reason and what proved or contradicted it.`,
   anechoic log tail --event refused
   anechoic log verify`,
 	}
-	c.AddCommand(sh.logSearchCommand(), sh.logShowCommand(), sh.logTailCommand(), sh.logVerifyCommand())
+	c.AddCommand(sh.logSearchCommand(), sh.logShowCommand(), sh.logTailCommand(), sh.logExportCommand(), sh.logSavedCommand(), sh.logVerifyCommand())
 	return sh.group(c)
 }
 
 // logFlags is what a search selects by.
 type logFlags struct {
 	id, org, event, reason, domain, address, since, until string
+	bound, saved                                          string
 	limit                                                 int
+	ledger                                                bool // not by the index
 }
 
 func (f *logFlags) define(c *cobra.Command) {
@@ -95,46 +97,46 @@ func moment(flag, text string, now time.Time) (string, error) {
 func (sh *shell) logSearchCommand() *cobra.Command {
 	var f logFlags
 	c := &cobra.Command{
-		Use:   "search",
+		Use:   "search [QUERY...]",
 		Short: "List facts that match, oldest first",
-		Long: `List the facts that match every flag, oldest first. With --json each is one JSON
-object a line, with all its fields. With --limit only the latest so many.`,
+		Long: `List the facts that match the query and every flag, oldest first. With --json each
+is one JSON object a line, with all its fields. With --limit only the latest so many.
+What the answer covers is said on standard error.
+
+` + queryHelp(),
 		Example: `  anechoic log search --event refused --since 1h
-  anechoic log search --address bob@example.org --limit 20
   anechoic log search --org acme --reason TENANT_NOT_AUTHORIZED --json
-  anechoic log search --domain example.org --since 2026-11-01 --until 2026-11-08`,
-		Args: arguments(""),
-		RunE: func(c *cobra.Command, _ []string) error { return sh.logSearch(c.Context(), f) },
+  anechoic log search --domain example.org --since 2026-11-01 --until 2026-11-08
+  anechoic log search to:bob@example.org event:bounced since:7d "user unknown"`,
+		RunE: func(c *cobra.Command, args []string) error { return sh.logSearch(c.Context(), f, asQuery(args)) },
 	}
-	f.define(c)
-	c.Flags().StringVar(&f.since, "since", "", "not before this `time`: 24h, 7d, 2026-11-22, or RFC 3339")
-	c.Flags().StringVar(&f.until, "until", "", "before this `time`")
+	f.defineSearch(c)
+	c.Flags().BoolVar(&f.ledger, "ledger", false, "read the ledger itself instead of the index: slow, and everything as it is there")
 	c.Flags().IntVar(&f.limit, "limit", 0, "only the latest so `many`; 0 for all")
 	return c
 }
 
-func (sh *shell) logSearch(ctx context.Context, f logFlags) error {
-	query, err := f.query(time.Now())
+func (sh *shell) logSearch(ctx context.Context, f logFlags, text string) error {
+	query, err := f.search(text, time.Now())
 	if err != nil {
 		return err
 	}
 	if f.limit < 0 || f.limit > api.MaxPage {
 		return usagef("--limit %d: 0 for all, or up to %d", f.limit, api.MaxPage)
 	}
-	if f.limit > 0 {
-		query.Set("limit", strconv.Itoa(f.limit))
+	plain := text == "" && f.bound == "" && f.saved == ""
+	if f.ledger && !plain {
+		return usagef("--ledger takes flags, but no query, --bound or --saved")
 	}
 	client, err := sh.client()
 	if err != nil {
 		return err
 	}
-	found := 0
-	err = client.Log(ctx, query, func(fact ledger.Fact) bool {
-		found++
-		return sh.printFact(fact) == nil
-	})
-	if err == nil && found == 0 {
-		sh.notef("no fact matches\n")
+	if f.ledger {
+		return sh.searchLedger(ctx, client, f)
+	}
+	if err = sh.searchIndex(ctx, client, query, f.limit); plain && isNoIndex(err) {
+		return sh.searchLedger(ctx, client, f)
 	}
 	return err
 }
@@ -185,34 +187,40 @@ func recipients(rcpt []string) string {
 func (sh *shell) logTailCommand() *cobra.Command {
 	var f logFlags
 	c := &cobra.Command{
-		Use:   "tail",
+		Use:   "tail [QUERY...]",
 		Short: "Show the latest facts and follow new ones",
-		Long:  "Show the latest facts that match, and new ones as they are written, until interrupted.",
+		Long: `Show the latest facts that match, and new ones as they are written, until
+interrupted. A query is that of log search.`,
 		Example: `  anechoic log tail
   anechoic log tail --event refused --org acme
+  anechoic log tail to:*.example.org disposition:refused
   anechoic log tail --limit 0 --json`,
-		Args: arguments(""),
-		RunE: func(c *cobra.Command, _ []string) error { return sh.logTail(c.Context(), f) },
+		RunE: func(c *cobra.Command, args []string) error { return sh.logTail(c.Context(), f, asQuery(args)) },
 	}
 	f.define(c)
+	f.defineBound(c)
 	c.Flags().IntVar(&f.limit, "limit", 10, "begin with the latest so `many`")
 	return c
 }
 
-func (sh *shell) logTail(ctx context.Context, f logFlags) error {
-	query, err := f.query(time.Now())
+func (sh *shell) logTail(ctx context.Context, f logFlags, text string) error {
+	query, err := f.search(text, time.Now())
 	if err != nil {
 		return err
 	}
 	query.Set("limit", strconv.Itoa(f.limit))
-	query.Set("follow", "true")
 	client, err := sh.client()
 	if err != nil {
 		return err
 	}
+	follow := client.Tail
+	if text == "" && f.bound == "" && f.saved == "" { // no index is needed
+		follow = client.Log
+		query.Set("follow", "true")
+	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err = client.Log(ctx, query, func(fact ledger.Fact) bool { return sh.printFact(fact) == nil })
+	err = follow(ctx, query, func(fact ledger.Fact) bool { return sh.printFact(fact) == nil })
 	if ctx.Err() != nil {
 		return nil // the person has seen enough
 	}

@@ -12,9 +12,7 @@ sent mail that are nobody's source. The registry holds only hashes: a secret is
 shown once, when it is made.`,
 		Example: `  anechoic source list acme
   anechoic source add acme office --kind microsoft365 --tenant-id 11111111-1111-4111-8111-111111111111
-  anechoic source secret new --org acme
-  anechoic source password new
-  anechoic source password hash < password.txt
+  anechoic source test acme office
   anechoic source seen`,
 	}
 	c.AddCommand(sh.sourceListCommand(), sh.sourceShowCommand(), sh.sourceAddCommand(), sh.sourceSetCommand(), sh.sourceRemoveCommand())

@@ -119,6 +119,7 @@ var withoutJSON = map[string]string{
 	"anechoic serve":             "its ready line is JSON always",
 	"anechoic config schema":     "is JSON always",
 	"anechoic quarantine export": "prints a message as it is",
+	"anechoic lab generate":      "is JSON lines always",
 }
 
 func TestEveryCommandThatPrintsHasJSON(t *testing.T) {

@@ -16,10 +16,11 @@ import (
 
 func (sh *shell) upgradeCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:     "upgrade",
-		Short:   "Look before you start another version",
-		Long:    "Look before you start another version of the relay on the data of this one.",
-		Example: `  ./anechoic-new upgrade check --config /etc/anechoic/relay.toml`,
+		Use:   "upgrade",
+		Short: "Look before you start another version",
+		Long:  "Look before you start another version of the relay on the data of this one.",
+		Example: `  ./anechoic upgrade check --config /etc/anechoic/relay.toml
+  ./anechoic upgrade check --json`,
 	}
 	c.AddCommand(sh.upgradeCheckCommand())
 	return sh.group(c)
@@ -36,8 +37,8 @@ start because the file or a default changed, and whether the old version reads
 the data afterwards. It reads a checkpoint of a running relay.
 
 Exits with 0 if the relay would start, with 3 if not.`,
-		Example: `  ./anechoic-new upgrade check --config /etc/anechoic/relay.toml
-  ./anechoic-new upgrade check --json`,
+		Example: `  ./anechoic upgrade check --config /etc/anechoic/relay.toml
+  ./anechoic upgrade check --json`,
 		Args: arguments(""),
 		RunE: func(c *cobra.Command, _ []string) error { return sh.upgradeCheck(c.Context()) },
 	}

@@ -19,6 +19,7 @@ import (
 	"anechoic/ledger"
 	"anechoic/mail"
 	"anechoic/relay/signing"
+	"anechoic/watch/tracking"
 )
 
 // ErrNotRunning says that nobody answers on the control socket.
@@ -187,6 +188,22 @@ func (c *Client) Judge(ctx context.Context, verb Verb, chosen DetainedSelection)
 	return ask[Judgement](ctx, c, http.MethodPost, "/api/v1/quarantine/"+string(verb), nil, chosen)
 }
 
+// Limits lists how much sources may send.
+func (c *Client) Limits(ctx context.Context, query url.Values) ([]SourceLimits, error) {
+	list, err := get[LimitList](ctx, c, "/api/v1/limits", query)
+	return list.Sources, err
+}
+
+// LimitsOf tells how much one source may send.
+func (c *Client) LimitsOf(ctx context.Context, org, source string) (SourceLimits, error) {
+	return get[SourceLimits](ctx, c, "/api/v1/limits/"+url.PathEscape(org)+"/"+url.PathEscape(source), nil)
+}
+
+// ChangeLimits grants a source a tier, takes it back, or forgets what it spent.
+func (c *Client) ChangeLimits(ctx context.Context, org, source string, verb Verb, wish LimitWish) (SourceLimits, error) {
+	return ask[SourceLimits](ctx, c, http.MethodPost, "/api/v1/limits/"+url.PathEscape(org)+"/"+url.PathEscape(source)+"/"+string(verb), nil, wish)
+}
+
 // Suppressed lists a page of an organisation's suppression list.
 func (c *Client) Suppressed(ctx context.Context, org string, query url.Values) (SuppressionPage, error) {
 	return get[SuppressionPage](ctx, c, "/api/v1/suppression/"+url.PathEscape(org), query)
@@ -243,6 +260,27 @@ func (c *Client) Message(ctx context.Context, id mail.ID) (Message, error) {
 	return get[Message](ctx, c, "/api/v1/messages/"+url.PathEscape(string(id)), nil)
 }
 
+// Search asks for a page of facts, of the index.
+func (c *Client) Search(ctx context.Context, query url.Values) (tracking.Answer, error) {
+	return get[tracking.Answer](ctx, c, "/api/v1/messages", query)
+}
+
+// Searches lists an organisation's saved searches; empty: the operator's.
+func (c *Client) Searches(ctx context.Context, org string) ([]tracking.Saved, error) {
+	list, err := get[SearchList](ctx, c, "/api/v1/searches", url.Values{"org": {org}})
+	return list.Searches, err
+}
+
+// SaveSearch keeps a search under its name.
+func (c *Client) SaveSearch(ctx context.Context, one tracking.Saved) (tracking.Saved, error) {
+	return ask[tracking.Saved](ctx, c, http.MethodPost, "/api/v1/searches/save", nil, one)
+}
+
+// DeleteSearch drops one.
+func (c *Client) DeleteSearch(ctx context.Context, name SavedName) (SavedName, error) {
+	return ask[SavedName](ctx, c, http.MethodPost, "/api/v1/searches/delete", nil, name)
+}
+
 // Verify has the relay check its ledger.
 func (c *Client) Verify(ctx context.Context) (Verified, error) {
 	return get[Verified](ctx, c, "/api/v1/log/verify", nil)
@@ -251,7 +289,16 @@ func (c *Client) Verify(ctx context.Context) (Verified, error) {
 // Log calls visit for each fact of a query, in order, until it says false, the
 // stream ends or ctx does.
 func (c *Client) Log(ctx context.Context, query url.Values, visit func(ledger.Fact) bool) error {
-	body, err := c.do(ctx, http.MethodGet, "/api/v1/log", query, nil)
+	return c.stream(ctx, "/api/v1/log", query, visit)
+}
+
+// Tail is Log for the facts of a query of the index: the last ones, then new ones.
+func (c *Client) Tail(ctx context.Context, query url.Values, visit func(ledger.Fact) bool) error {
+	return c.stream(ctx, "/api/v1/messages/tail", query, visit)
+}
+
+func (c *Client) stream(ctx context.Context, path string, query url.Values, visit func(ledger.Fact) bool) error {
+	body, err := c.do(ctx, http.MethodGet, path, query, nil)
 	if err != nil {
 		return err
 	}

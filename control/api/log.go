@@ -13,6 +13,7 @@ import (
 
 	"anechoic/ledger"
 	"anechoic/mail"
+	"anechoic/org"
 )
 
 // followEvery is how often a followed log looks for new facts.
@@ -198,24 +199,18 @@ func (s *Server) message(ctx context.Context, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	told := Message{ID: id}
-	filter := ledger.Filter{ID: id}
-	err = ledger.Read(ctx, s.Ledger, 0, func(f ledger.Fact) bool {
-		if filter.Match(f) {
-			told.Facts = append(told.Facts, f)
-		}
-		return len(told.Facts) < MaxPage
-	})
+	v, err := parameters(r, "org")
 	if err != nil {
 		return nil, err
 	}
-	if len(told.Facts) == 0 {
-		return nil, notFound(fmt.Sprintf("the ledger has nothing of %s", id), "look for it by address: log search --address")
+	if v.Get("org") != "" {
+		return s.messageOf(ctx, id, org.ID(v.Get("org")))
 	}
-	told.Story = Story(told.Facts)
-	dir, _ := s.Directory()
-	told.Verdict = VerdictOf(told.Facts, tenantsOf(dir))
-	return told, nil
+	facts, err := s.factsOf(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return s.tellMessage(id, facts)
 }
 
 // verify is GET /api/v1/log/verify.
@@ -282,7 +277,7 @@ func timeParameter(name, text string) (time.Time, error) {
 func Events() []ledger.Event {
 	return []ledger.Event{
 		ledger.Accepted, ledger.Refused, ledger.Leased, ledger.Delivered, ledger.Deferred, ledger.Bounced, ledger.Held,
-		ledger.Released, ledger.Dropped, ledger.SetAside, ledger.BounceReceived, ledger.ComplaintReceived, ledger.SuppressionChanged, ledger.Suspended, ledger.Resumed, ledger.Rerouted, ledger.Ended, ledger.Started, ledger.Restored, ledger.Stopped, ledger.Reloaded, ledger.KeyChanged, ledger.EgressListed, ledger.EgressUnlisted, ledger.EchoForgotten, ledger.WouldRefuse, ledger.Exported, ledger.ApprovalChanged, ledger.ContentAlarm,
+		ledger.Released, ledger.Dropped, ledger.SetAside, ledger.BounceReceived, ledger.ComplaintReceived, ledger.SuppressionChanged, ledger.Suspended, ledger.Resumed, ledger.Rerouted, ledger.Ended, ledger.Started, ledger.Restored, ledger.Stopped, ledger.Reloaded, ledger.KeyChanged, ledger.EgressListed, ledger.EgressUnlisted, ledger.EchoForgotten, ledger.LimitChanged, ledger.WouldRefuse, ledger.Exported, ledger.ApprovalChanged, ledger.Finding, ledger.Campaign, ledger.ResponseChanged, ledger.ContentAlarm,
 	}
 }
 

@@ -22,7 +22,9 @@ import (
 	"anechoic/relay/quarantine"
 	"anechoic/relay/signing"
 	"anechoic/relay/suppression"
+	"anechoic/watch/alert"
 	"anechoic/watch/seen"
+	"anechoic/watch/tracking"
 )
 
 // Limits of one request. They are ours: a command line needs no more.
@@ -65,8 +67,11 @@ type Server struct {
 	Approvals     *quarantine.Approvals                                 // of releases of many messages
 	Digest        func(context.Context, DigestWish) (DigestSent, error) // quarantine.ErrNothingNew: there is none
 	Seen          *seen.Table
+	Tracking      *tracking.Index // nil: the relay keeps none
+	Searches      tracking.SavedSearches
 	Suppression   *suppression.List
 	Organisations Organisations
+	Limits        Limits
 	CheckInbound  CheckInbound
 	Echoes        *echo.Table
 	// ForgetEcho drops what was learned of a domain, for somebody; false: nothing was.
@@ -76,6 +81,8 @@ type Server struct {
 	Ready      func(context.Context) Readiness // what /readyz answers too
 	Probes     Probing
 	Examine    func(context.Context) []probe.Check // nil: there is nothing to tell
+	Responding Responding
+	Alerts     *alert.Dispatcher
 	Log        *slog.Logger
 }
 
@@ -96,6 +103,12 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/v1/log", s.log)
 	mux.HandleFunc("GET /api/v1/log/verify", s.within(verifyTimeout, s.verify))
 	mux.HandleFunc("GET /api/v1/messages/{id}", s.answer(s.message))
+	mux.HandleFunc("GET /api/v1/messages", s.answer(s.search))
+	mux.HandleFunc("GET /api/v1/messages/export", s.exportMessages)
+	mux.HandleFunc("GET /api/v1/messages/tail", s.tail)
+	mux.HandleFunc("GET /api/v1/tracking", s.answer(s.indexed))
+	mux.HandleFunc("GET /api/v1/searches", s.answer(s.searches))
+	mux.HandleFunc("POST /api/v1/searches/{verb}", s.answer(s.steerSearches))
 	mux.HandleFunc("GET /api/v1/quarantine", s.answer(s.quarantine))
 	mux.HandleFunc("GET /api/v1/quarantine/{id}", s.answer(s.detained))
 	mux.HandleFunc("GET /api/v1/quarantine/{id}/copy", s.exported)
@@ -105,6 +118,9 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /api/v1/quarantine/approvals/{id}/{verb}", s.within(verifyTimeout, s.steerApproval))
 	mux.HandleFunc("GET /api/v1/suppression/{org}", s.answer(s.suppressed))
 	mux.HandleFunc("POST /api/v1/suppression/{org}/{verb}", s.answer(s.steerSuppression))
+	mux.HandleFunc("GET /api/v1/limits", s.answer(s.limits))
+	mux.HandleFunc("GET /api/v1/limits/{org}/{source}", s.answer(s.limit))
+	mux.HandleFunc("POST /api/v1/limits/{org}/{source}/{verb}", s.answer(s.steerLimits))
 	mux.HandleFunc("GET /api/v1/seen", s.answer(s.seen))
 	mux.HandleFunc("GET /api/v1/organisations", s.answer(s.organisationRecords))
 	mux.HandleFunc("POST /api/v1/organisations/{id}/{verb}", s.answer(s.steerOrganisation))
@@ -114,6 +130,18 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/v1/checks", s.answer(s.checks))
 	mux.HandleFunc("POST /api/v1/probes", s.answer(s.beginProbe))
 	mux.HandleFunc("GET /api/v1/probes/{token}", s.answer(s.probe))
+	mux.HandleFunc("GET /api/v1/alerts", s.answer(s.incidents))
+	mux.HandleFunc("GET /api/v1/alerts/requests", s.answer(s.alertRequests))
+	mux.HandleFunc("POST /api/v1/alerts/requests/{id}/replay", s.answer(s.replayAlert))
+	mux.HandleFunc("POST /api/v1/alerts/test", s.answer(s.testAlerts))
+	mux.HandleFunc("GET /api/v1/findings", s.answer(s.findings))
+	mux.HandleFunc("GET /api/v1/campaigns", s.answer(s.campaigns))
+	mux.HandleFunc("GET /api/v1/campaigns/{id}", s.answer(s.campaign))
+	mux.HandleFunc("GET /api/v1/responses", s.answer(s.responses))
+	mux.HandleFunc("POST /api/v1/responses", s.answer(s.applyResponse))
+	mux.HandleFunc("GET /api/v1/responses/{id}", s.answer(s.response))
+	mux.HandleFunc("POST /api/v1/responses/{id}/apply", s.answer(s.applyResponse))
+	mux.HandleFunc("POST /api/v1/responses/{id}/end", s.answer(s.endResponse))
 	mux.HandleFunc("POST /api/v1/checkpoint", s.checkpoint)
 	mux.HandleFunc("GET /api/v1/configuration", s.answer(s.inForce))
 	mux.HandleFunc("POST /api/v1/reload", s.answer(s.reload))

@@ -79,6 +79,12 @@ func judged(f ledger.Fact) string {
 	switch f.Event {
 	case ledger.WouldRefuse:
 		return fmt.Sprintf("It would have been refused%s%s, but organisation %s is still learning.", reason(f), detail(f), f.ClaimedOrg)
+	case ledger.Finding:
+		return fmt.Sprintf("Not as usual%s.", detail(f))
+	case ledger.Campaign:
+		return fmt.Sprintf("A campaign%s.", detail(f))
+	case ledger.ResponseChanged:
+		return fmt.Sprintf("The response changed%s.", detail(f))
 	case ledger.Exported:
 		return fmt.Sprintf("An operator took a copy%s.", detail(f))
 	}
@@ -105,6 +111,10 @@ func class(f ledger.Fact) string {
 func isDetention(f ledger.Fact) bool { return f.Event == ledger.Held && f.Identity == ledger.Unproven }
 
 func detained(f ledger.Fact) string {
+	if f.Reason == mail.ReasonHeld {
+		return fmt.Sprintf("Detained%s%s: From %s, for %s, handed over by source %s of %s%s. It is neither signed nor sent; a release judges it again.",
+			from(f), reason(f), orNone(f.From), list(f.Rcpt), f.Source, f.Org, detail(f))
+	}
 	return fmt.Sprintf("Detained%s%s: From %s, for %s, handed over by source %s of %s, which nothing proves to have written it%s. It is neither signed nor sent; a release judges it again.",
 		from(f), reason(f), orNone(f.From), list(f.Rcpt), f.Source, f.Org, detail(f))
 }

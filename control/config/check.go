@@ -56,8 +56,11 @@ func (c *checker) config(f *file) Config {
 		Inbound:    c.inbound(&f.Inbound),
 		Screening:  c.screening(&f.Screening),
 		Quarantine: c.quarantine(&f.Quarantine),
+		Response:   c.response(&f.Response),
 		Console:    c.listenOne("console.listen", f.Console.Listen),
 		Operations: c.listenOne("operations.listen", f.Operations.Listen),
+		Alerts:     c.alerts(&f.Alerts),
+		Tracking:   c.tracking(&f.Tracking),
 		Log:        c.log(&f.Log),
 	}
 	config.Providers.Microsoft365 = c.provider("providers.microsoft365", &f.Providers.Microsoft365)
@@ -129,6 +132,8 @@ func (c *checker) limits(t *limitsTable) Limits {
 		RefusedPerClaim:     c.number("limits.refused_per_claim", t.RefusedPerClaim, 0, maxCount),
 		ReportsPerHour:      c.number("limits.reports_per_hour", t.ReportsPerHour, 0, maxCount),
 		AuthFailuresPerPeer: c.number("limits.auth_failures_per_peer", t.AuthFailuresPerPeer, minAuthFailures, maxCount),
+		Tiers:               t.Tiers,
+		FirstSources:        c.choice("limits.first_sources", t.FirstSources, FirstTrusted, FirstNew),
 	}
 }
 

@@ -42,9 +42,12 @@ type Config struct {
 	Disowned   Disowned
 	Screening  Screening
 	Quarantine Quarantine
+	Response   Response
 	Console    string // host:port; empty: none
 	Operations string // host:port; empty: none
 	TLSReports TLSReports
+	Alerts     Alerts
+	Tracking   Tracking
 	Log        Log
 }
 
@@ -86,7 +89,16 @@ type Limits struct {
 	RefusedPerClaim     int // refused messages in ten minutes, of one tenant or network of a provider and one claimed organisation
 	ReportsPerHour      int // messages with the null sender, of one source
 	AuthFailuresPerPeer int // wrong passwords in a quarter of an hour, of one IPv4 address or one IPv6 /64
+
+	Tiers        bool   // sources without limits of their own are bound by tiers of trust
+	FirstSources string // where those stand that are in the registry when tiers come into force: FirstTrusted or FirstNew
 }
+
+// The values of Limits.FirstSources.
+const (
+	FirstTrusted = "trusted"
+	FirstNew     = "new"
+)
 
 // DNS is who is asked.
 type DNS struct {
@@ -321,6 +333,7 @@ func (c Config) inboundEgress(dir *org.Directory) []org.Problem {
 // findings tells of a certificate that is not valid now, and of sources that the
 // node's configuration leaves without effect.
 func (c Config) findings(dir *org.Directory) (findings []org.Finding) {
+	findings = c.Tracking.untracked(dir)
 	if pair, err := tls.LoadX509KeyPair(c.SMTP.TLSCert, c.SMTP.TLSKey); err == nil {
 		if text := outOfTime(pair, time.Now()); text != "" {
 			findings = append(findings, org.Finding{Text: text + ": clients that check it do not send here; put a new one into smtp.tls_cert and run: anechoic apply"})

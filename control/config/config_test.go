@@ -153,6 +153,9 @@ func TestGoodConfigurationsLoadAndAreShownAsTheyCount(t *testing.T) {
 		c, _ := Load(path)
 		c.DataDir, c.Registry, c.Delivery.Shaping = absolute(c.DataDir), absolute(c.Registry), absolute(c.Delivery.Shaping)
 		c.Providers.Microsoft365.Feed, c.Providers.Google.Feed = absolute(c.Providers.Microsoft365.Feed), absolute(c.Providers.Google.Feed)
+		for i := range c.Alerts.Webhooks {
+			c.Alerts.Webhooks[i].SecretFiles[0] = absolute(c.Alerts.Webhooks[i].SecretFiles[0])
+		}
 		again, problems := Parse("/elsewhere/relay.toml", []byte(c.Show()))
 		for _, p := range problems {
 			t.Error(p)

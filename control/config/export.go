@@ -30,7 +30,10 @@ func Export(dir *org.Directory) string {
 func organisationEntry(o *org.Organisation) org.OrganisationEntry {
 	e := org.OrganisationEntry{
 		ID: string(o.ID), Name: o.Name, SecurityContact: o.SecurityContact.String(), ReturnPath: o.ReturnPath.String(), Egress: o.Egress,
-		Screening: screeningEntry(o.Screening), Learning: o.Learning,
+		Screening: screeningEntry(o.Screening), Learning: o.Learning, Trust: o.Trust, Limits: o.Limits.Entry(),
+	}
+	if o.Response.Automatic != org.DefaultResponse {
+		e.Response = &org.ResponseEntry{Automatic: o.Response.Automatic}
 	}
 	if !o.Digest {
 		e.Digest = "off"
@@ -38,8 +41,11 @@ func organisationEntry(o *org.Organisation) org.OrganisationEntry {
 	if s := o.Suppression; s != nil {
 		e.Suppression = &org.SuppressionEntry{HardBounces: s.HardBounces, BounceDays: days(s.BounceFor), ComplaintDays: days(s.ComplaintFor)}
 	}
+	for _, w := range o.Webhooks {
+		e.Webhooks = append(e.Webhooks, org.WebhookEntry(w))
+	}
 	for _, d := range o.Domains {
-		entry := org.DomainEntry{Name: d.Name.String(), Subdomains: d.Subdomains}
+		entry := org.DomainEntry{Name: d.Name.String(), Subdomains: d.Subdomains, Limits: d.Limits.Entry()}
 		for _, k := range d.Keys {
 			entry.DKIM = append(entry.DKIM, org.KeyEntry{Selector: k.Selector, Algorithm: string(k.Algorithm), KeyFile: k.File})
 		}
@@ -84,10 +90,11 @@ func sourceEntry(s *org.Source) org.SourceEntry {
 	e := org.SourceEntry{
 		ID: s.ID, Kind: string(s.Kind), Role: string(s.Role), Forwarded: string(s.Forwarded), From: patterns(s.From), Internal: orNil(s.Internal), Addresses: orNil(s.Addresses),
 		TenantIDs: s.TenantIDs, OriginatorOrgs: orNil(s.OriginatorOrgs), ProviderDomains: orNil(s.ProviderDomains), HybridAddresses: orNil(s.HybridAddresses),
-		RequireDKIM: s.RequireDKIM, Username: s.Username, SPKI: digests(s.SPKI),
+		RequireDKIM: s.RequireDKIM, Username: s.Username, SPKI: digests(s.SPKI), Trust: s.Trust,
 	}
 	if s.Limits != (org.Limits{}) {
-		e.Limits = &org.LimitsEntry{MessagesPerHour: s.Limits.MessagesPerHour, RecipientsPerDay: s.Limits.RecipientsPerDay}
+		limits := org.LimitsEntry(s.Limits)
+		e.Limits = &limits
 	}
 	if !s.SingleProofUntil.IsZero() {
 		year, month, day := s.SingleProofUntil.Date()

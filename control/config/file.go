@@ -1,6 +1,9 @@
 package config
 
-import "anechoic/relay/delivery"
+import (
+	"anechoic/relay/delivery"
+	"anechoic/watch/response"
+)
 
 // file is relay.toml as it is written: every value as its text, nothing checked.
 type file struct {
@@ -18,9 +21,12 @@ type file struct {
 	Disowned   disownedTable   `toml:"disowned"`
 	Screening  screeningTable  `toml:"screening"`
 	Quarantine quarantineTable `toml:"quarantine"`
+	Response   responseTable   `toml:"response"`
 	Console    listenTable     `toml:"console"`
 	Operations listenTable     `toml:"operations"`
 	TLSReports tlsReportsTable `toml:"tls_reports"`
+	Alerts     alertsTable     `toml:"alerts"`
+	Tracking   trackingTable   `toml:"tracking"`
 	Log        logTable        `toml:"log"`
 }
 
@@ -48,9 +54,11 @@ type smtpTable struct {
 }
 
 type limitsTable struct {
-	RefusedPerClaim     int `toml:"refused_per_claim"`
-	ReportsPerHour      int `toml:"reports_per_hour"`
-	AuthFailuresPerPeer int `toml:"auth_failures_per_peer"`
+	RefusedPerClaim     int    `toml:"refused_per_claim"`
+	ReportsPerHour      int    `toml:"reports_per_hour"`
+	AuthFailuresPerPeer int    `toml:"auth_failures_per_peer"`
+	Tiers               bool   `toml:"tiers"`
+	FirstSources        string `toml:"first_sources"`
 }
 
 type dnsTable struct {
@@ -145,13 +153,16 @@ func defaults() file {
 			MaxConnections:        2000,
 			MaxConnectionsPerPeer: 200,
 		},
-		Limits:     limitsTable{RefusedPerClaim: 5000, ReportsPerHour: 100, AuthFailuresPerPeer: 100},
+		Limits:     limitsTable{RefusedPerClaim: 5000, ReportsPerHour: 100, AuthFailuresPerPeer: 100, Tiers: true, FirstSources: FirstTrusted},
 		DNS:        dnsTable{Timeout: "5s", DNSSEC: DNSSECAuto, DNSSECProbe: "."},
 		Delivery:   deliveryTable{TLS: TLSOpportunistic, IP: string(delivery.AnyFamily), ExpireAfter: "120h", DelayAfter: "4h", Port: 25},
 		Quarantine: quarantineTable{Keep: "720h", SecondPersonAbove: 20},
+		Response:   responseTable{Ceiling: response.Kill.String(), RecipientsPerSignature: 2000},
 		Screening:  screeningTable{OnLoss: OnLossDefer, Timeout: "30s"},
 		Console:    listenTable{Listen: "127.0.0.1:8025"},
 		Operations: listenTable{Listen: "127.0.0.1:8026"},
+		Alerts:     alertsTable{Summary: SummaryWeekly},
+		Tracking:   trackingTable{Enabled: true, Keep: "2160h", PersonalData: personalData[0]},
 		Log:        logTable{Level: "info", Format: FormatJSON},
 	}
 }

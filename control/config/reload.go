@@ -52,7 +52,7 @@ func reload(path string, feeds Feeds, number func(files string) uint64, now time
 	}
 	reg, _ := registry(c.Registry) // its problems are among Build's
 	dir, more, findings := org.Build(reg, c.OrgProviders(), c.Egress(), number(digest(data, &reg, c.Providers)), now)
-	problems = append(append(problems, more...), reg.Place(c.unknownPools(&reg))...)
+	problems = append(append(problems, more...), reg.Place(append(c.unknownPools(&reg), c.webhooks(&reg, dir)...))...)
 	if dir != nil {
 		problems = append(problems, text.Place(append(c.inboundEgress(dir), c.disownedApart(dir)...))...)
 		findings = append(append(findings, c.findings(dir)...), atRisk...)

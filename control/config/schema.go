@@ -9,6 +9,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"anechoic/org"
+	"anechoic/watch/response"
 )
 
 // Schema is a JSON Schema (draft 2020-12), as far as a configuration needs it.
@@ -37,7 +38,7 @@ type Describe func(key string) string
 // with defaults and choices. What a text must look like (sizes, spans, addresses) is
 // Load's to check.
 func RelaySchema(describe Describe) *Schema {
-	m := schemaMaker{describe: describe, choices: relayChoices, required: []string{"hostname", "registry", "delivery.domain.name", "delivery.domain.tls", "delivery.egress.name", "delivery.egress.source", "delivery.egress.source.address"}}
+	m := schemaMaker{describe: describe, choices: relayChoices, required: []string{"hostname", "registry", "delivery.domain.name", "delivery.domain.tls", "delivery.egress.name", "delivery.egress.source", "delivery.egress.source.address", "tracking.organisation.id"}}
 	f := defaults()
 	f.defaultLists()
 	s := m.object(reflect.ValueOf(f), "")
@@ -60,14 +61,20 @@ func RegistrySchema(describe Describe) *Schema {
 
 // relayChoices are the keys of relay.toml that take one of a few words.
 var relayChoices = map[string][]string{
-	"smtp.client_certificates": {CertificatesNone, CertificatesRequest},
-	"dns.dnssec":               {DNSSECAuto, DNSSECTrust, DNSSECOff},
-	"delivery.tls":             tlsLevels,
-	"delivery.domain.tls":      tlsLevels,
-	"delivery.ip":              families,
-	"screening.on_loss":        {OnLossDefer, OnLossHold},
-	"log.level":                {"debug", "info", "warn", "error"},
-	"log.format":               {FormatJSON, FormatText},
+	"smtp.client_certificates":            {CertificatesNone, CertificatesRequest},
+	"dns.dnssec":                          {DNSSECAuto, DNSSECTrust, DNSSECOff},
+	"delivery.tls":                        tlsLevels,
+	"delivery.domain.tls":                 tlsLevels,
+	"delivery.ip":                         families,
+	"response.ceiling":                    response.Names(),
+	"tracking.personal_data":              personalData,
+	"tracking.organisation.personal_data": personalData,
+	"screening.on_loss":                   {OnLossDefer, OnLossHold},
+	"limits.first_sources":                {FirstTrusted, FirstNew},
+	"alerts.summary":                      {SummaryWeekly, SummaryAlways, SummaryOff},
+	"alerts.syslog.format":                syslogFormats,
+	"log.level":                           {"debug", "info", "warn", "error"},
+	"log.format":                          {FormatJSON, FormatText},
 }
 
 // registryChoices are those of the registry.
@@ -76,10 +83,14 @@ var registryChoices = map[string][]string{
 	"organisation.source.kind":                {string(org.Microsoft365), string(org.Google), string(org.Credential), string(org.Certificate), string(org.Address)},
 	"organisation.source.role":                {string(org.Application), string(org.Server)},
 	"organisation.source.forwarded":           {string(org.Reject), string(org.Hold), string(org.Seal)},
+	"organisation.source.limits.preset":       org.LimitPresets,
+	"organisation.source.trust":               org.TrustTiers,
+	"organisation.trust":                      org.TrustTiers,
 	"organisation.inbound.dmarc":              {org.DMARCEnforce, org.DMARCObserve},
 	"organisation.inbound.echo":               {org.EchoMark, org.EchoHold, org.EchoRefuse},
 	"organisation.inbound.bounces":            {org.BouncesOurs, org.BouncesAny},
 	"organisation.inbound.recipients":         {"any", "ask"},
+	"organisation.response.automatic":         org.ResponseSteps,
 	"organisation.screening.inbound.on_loss":  {org.ScreeningDefer, org.ScreeningHold},
 	"organisation.screening.outbound.on_loss": {org.ScreeningDefer, org.ScreeningHold},
 	"organisation.screening.inbound.checks":   {org.ScreeningOff, org.ScreeningMark, org.ScreeningHold, org.ScreeningRefuse},

@@ -68,8 +68,11 @@ func (c Config) file() file {
 		Disowned:   disownedTable{Domain: c.Disowned.Domain.String(), Bind: texts(c.Disowned.Bind)},
 		Screening:  c.Screening.table(),
 		Quarantine: quarantineTable{Keep: span(c.Quarantine.Keep), SecondPersonAbove: c.Quarantine.SecondPersonAbove},
+		Response:   responseTable{Ceiling: c.Response.Ceiling.String(), RecipientsPerSignature: c.Response.RecipientsPerSignature},
 		Console:    listenTable{Listen: c.Console},
 		Operations: listenTable{Listen: c.Operations},
+		Alerts:     c.Alerts.table(),
+		Tracking:   c.Tracking.table(),
 		Log:        logTable{Level: strings.ToLower(c.Log.Level.String()), Format: c.Log.Format},
 	}
 }

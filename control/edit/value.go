@@ -155,6 +155,7 @@ func sourceLines(s org.SourceEntry) []line {
 	}
 	w.texts("from", s.From)
 	w.text("forwarded", s.Forwarded)
+	w.text("trust", s.Trust)
 	if s.Limits != nil {
 		w.lines = append(w.lines, line{key: "limits", value: inlineTable(limitLines(*s.Limits))})
 	}
@@ -167,8 +168,18 @@ func identityLines(i org.IdentityEntry) []line {
 
 func limitLines(l org.LimitsEntry) []line {
 	var w lineWriter
+	w.text("preset", l.Preset)
+	w.number("licences", l.Licences)
+	w.number("messages_per_minute", l.MessagesPerMinute)
 	w.number("messages_per_hour", l.MessagesPerHour)
+	w.number("messages_per_day", l.MessagesPerDay)
+	w.number("recipients_per_minute", l.RecipientsPerMinute)
+	w.number("recipients_per_hour", l.RecipientsPerHour)
 	w.number("recipients_per_day", l.RecipientsPerDay)
+	w.number("unique_recipients_per_day", l.UniqueRecipientsPerDay)
+	w.number("recipients_per_domain_per_day", l.RecipientsPerDomainPerDay)
+	w.number("megabytes_per_hour", l.MegabytesPerHour)
+	w.number("megabytes_per_day", l.MegabytesPerDay)
 	return w.lines
 }
 

@@ -62,6 +62,8 @@ type Metrics struct {
 	intake      prometheus.Histogram
 	attempt     prometheus.Histogram
 
+	detection detection
+
 	mu            sync.Mutex // guards what follows
 	organisations map[string]struct{}
 	sites, orgs   ranking
@@ -100,6 +102,7 @@ func New(version string) *Metrics {
 	info.Set(1)
 	m.registry.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registry.MustRegister(trafficCollector{m})
+	m.newDetection()
 	m.closedSets()
 	return m
 }
@@ -255,7 +258,7 @@ func reasonLabel(r mail.Reason) string {
 func eventLabel(e ledger.Event) string {
 	switch e {
 	case ledger.Accepted, ledger.Refused, ledger.Leased, ledger.Delivered, ledger.Deferred, ledger.Bounced, ledger.Held,
-		ledger.Released, ledger.Dropped, ledger.SetAside, ledger.BounceReceived, ledger.ComplaintReceived, ledger.SuppressionChanged, ledger.Suspended, ledger.Resumed, ledger.Rerouted, ledger.Ended, ledger.Started, ledger.Restored, ledger.Stopped, ledger.Reloaded, ledger.KeyChanged, ledger.EgressListed, ledger.EgressUnlisted, ledger.EchoForgotten, ledger.WouldRefuse, ledger.Exported, ledger.ApprovalChanged, ledger.ContentAlarm:
+		ledger.Released, ledger.Dropped, ledger.SetAside, ledger.BounceReceived, ledger.ComplaintReceived, ledger.SuppressionChanged, ledger.Suspended, ledger.Resumed, ledger.Rerouted, ledger.Ended, ledger.Started, ledger.Restored, ledger.Stopped, ledger.Reloaded, ledger.KeyChanged, ledger.EgressListed, ledger.EgressUnlisted, ledger.EchoForgotten, ledger.LimitChanged, ledger.WouldRefuse, ledger.Exported, ledger.ApprovalChanged, ledger.Finding, ledger.Campaign, ledger.ResponseChanged, ledger.ContentAlarm:
 		return string(e)
 	}
 	return Other

@@ -8,6 +8,8 @@ import (
 
 	"anechoic/relay/custody"
 	"anechoic/relay/screen"
+	"anechoic/watch/alert"
+	"anechoic/watch/response"
 )
 
 // Gauges is what is asked at each scrape. Nil functions are left out.
@@ -21,7 +23,9 @@ type Gauges struct {
 	Ready      func() bool
 	Scanners   func(now time.Time) []screen.State
 	Detained   func() []custody.DetainedShare
+	Alerts     func() alert.Counts
 	Faults     func() uint64 // sessions and workers that ended in a fault of the program
+	Responses  func() map[response.Step]int
 }
 
 // Watch adds gauges. It is called once.
@@ -48,8 +52,14 @@ func (m *Metrics) Watch(g Gauges) {
 	if g.Scanners != nil {
 		m.registry.MustRegister(scannersCollector{g.Scanners})
 	}
+	if g.Responses != nil {
+		m.registry.MustRegister(responsesCollector{g.Responses})
+	}
 	if g.Detained != nil {
 		m.registry.MustRegister(detainedCollector{g.Detained})
+	}
+	if g.Alerts != nil {
+		m.registry.MustRegister(alertCollector{g.Alerts})
 	}
 	if g.Ready != nil {
 		m.gauge("ready", "1 while /readyz answers 200.", func() float64 { return oneIf(g.Ready()) })

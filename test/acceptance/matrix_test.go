@@ -77,7 +77,7 @@ type matrix struct {
 
 // rows is the whole matrix.
 func rows() []row {
-	return slices.Concat(tenantRows(), googleRows(), originRows(), organisationRows(), headerRows(), receptionRows(), bdatRows(), proxyRows(), configurationRows(), failureRows(), bounceRows(), laterRows())
+	return slices.Concat(tenantRows(), googleRows(), originRows(), organisationRows(), headerRows(), receptionRows(), bdatRows(), proxyRows(), configurationRows(), failureRows(), bounceRows(), watchRows(), laterRows())
 }
 
 func TestMatrix(t *testing.T) {

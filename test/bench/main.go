@@ -11,6 +11,7 @@
 //	go run ./test/bench -goodput        both relays before providers that do not simply take it
 //	go run ./test/bench -inbound        how fast inbound mail is verified, beside rspamd
 //	go run ./test/bench -queued 1000000 what a start with so many messages in the queue takes
+//	go run ./test/bench -tracking 1000000 how fast facts are indexed, and found
 //
 // Generator, sink and the peer's configuration are not part of the project: they
 // are read from the folder ANECHOIC_BENCH names (default ../shared/bench from the
@@ -80,6 +81,7 @@ type options struct {
 	goodput   bool
 	inbound   bool
 	queued    int // messages
+	tracking  int // facts
 
 	rate  float64       // of -goodput, in all
 	drain time.Duration // of -goodput
@@ -92,8 +94,8 @@ func (o options) node() node { return node{organisations: o.organisations, domai
 
 // wrong says whether the choices make no sense.
 func (o options) wrong() bool {
-	return o.rounds < 1 || o.seconds < 1 || o.queued < 0 || o.rate <= 0 || o.drain <= 0 ||
-		excluded(o.profile, o.memory, o.directory, o.accept, o.latency, o.goodput, o.inbound, o.queued > 0)
+	return o.rounds < 1 || o.seconds < 1 || o.queued < 0 || o.tracking < 0 || o.tracking > 0 && o.tracking < 30_000 || o.rate <= 0 || o.drain <= 0 ||
+		excluded(o.profile, o.memory, o.directory, o.accept, o.latency, o.goodput, o.inbound, o.queued > 0, o.tracking > 0)
 }
 
 // Sizes of the registry, unless flags say otherwise.
@@ -139,6 +141,7 @@ func readOptions(args []string, errs io.Writer) (options, error) {
 	flags.BoolVar(&o.goodput, "goodput", false, "print what is delivered to providers that put off, limit and delay, instead")
 	flags.BoolVar(&o.inbound, "inbound", false, "print how fast inbound mail is verified, instead")
 	flags.IntVar(&o.queued, "queued", 0, "print what a start with so many messages in the queue takes, instead")
+	flags.IntVar(&o.tracking, "tracking", 0, "print how fast so many facts are indexed and found, at least 30000, instead")
 	flags.Float64Var(&o.rate, "rate", 105, "messages a second that -goodput hands over, in all")
 	flags.DurationVar(&o.drain, "drain", 2*time.Minute, "how long -goodput waits for the rest after the last message was handed over")
 	positive(flags, &o.organisations, "organisations", "organisations in the registry; the first one sends (1; 100000 with -directory, 1000 with -queued)")
@@ -205,6 +208,9 @@ func run(ctx context.Context, args []string, out, errs io.Writer) (err error) {
 	}
 	if o.directory {
 		return directory(ctx, o, out, errs)
+	}
+	if o.tracking > 0 {
+		return tracked(ctx, o, out)
 	}
 	if o.inbound {
 		return inboundSpeed(ctx, o, out, errs)

@@ -142,7 +142,7 @@ func TestEveryKeyOfTheRegistryIsDocumented(t *testing.T) {
 // repeat have headings of their own, tables within them a dot. Tables are
 // marked true: a row for the whole of one may stand, and need not.
 func registryKeys(t reflect.Type, prefix string, into map[string]bool) {
-	repeated := []string{"organisation", "domain", "source", "inbound"}
+	repeated := []string{"organisation", "domain", "source", "inbound", "webhook"}
 	for i := range t.NumField() {
 		name := t.Field(i).Tag.Get("toml")
 		if name == "" {
