@@ -116,6 +116,16 @@ func (o *orgRecords) changes(dir *org.Directory, generation uint64, now time.Tim
 	return changed
 }
 
+// since is when an organisation came to this relay; now for one that is not known.
+func (o *orgRecords) since(id org.ID) time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if r, known := o.known[id]; known {
+		return r.Since
+	}
+	return time.Now()
+}
+
 // note takes over what was committed.
 func (o *orgRecords) note(changed []orgRecord) {
 	o.mu.Lock()

@@ -33,6 +33,8 @@ type responses struct {
 	store     custody.Engine
 	directory *atomic.Pointer[org.Directory]
 	ceiling   response.Step
+	learnFor  time.Duration          // how long an organisation is here before anything is done without a person
+	since     func(org.ID) time.Time // when it came
 	log       *slog.Logger
 
 	turn     chan struct{}    // whoever has its one token may use machine
@@ -44,7 +46,7 @@ type responses struct {
 
 // openResponses reads back what was in force.
 func (a *App) openResponses() error {
-	r := &responses{store: a.store, directory: &a.directory, ceiling: a.config.Response.Ceiling, log: a.log, turn: make(chan struct{}, 1)}
+	r := &responses{store: a.store, directory: &a.directory, ceiling: a.config.Response.Ceiling, learnFor: a.config.Response.LearnFor, since: a.orgs.since, log: a.log, turn: make(chan struct{}, 1)}
 	a.responses = r
 	r.turn <- struct{}{}
 	r.lifted.Store(true) // perhaps, before the stop
@@ -153,7 +155,7 @@ func (r *responses) consider(ctx context.Context, findings []detect.Finding) ([]
 	return r.change(ctx, func(m *response.Machine, now time.Time) (changes []response.Change, _ error) {
 		for _, f := range findings {
 			if scope := f.Propose.Scope; r.there(scope) || scope.Org == "" && r.there(f.Scope) {
-				changes = append(changes, m.Consider(f, r.most(f), now)...)
+				changes = append(changes, m.Consider(f, r.most(f, now), now)...)
 			}
 		}
 		return changes, nil
@@ -167,10 +169,12 @@ func (r *responses) tick(ctx context.Context) ([]response.Change, error) {
 	})
 }
 
-// most is the strongest step that a finding leads to by itself.
-func (r *responses) most(f detect.Finding) response.Step {
-	o, ok := r.directory.Load().Organisation(org.ID(f.Scope.Org))
-	if !ok {
+// most is the strongest step that a finding leads to by itself. What is usual for an
+// organisation is not known in its first days: then people are told, and decide.
+func (r *responses) most(f detect.Finding, now time.Time) response.Step {
+	id := org.ID(f.Scope.Org)
+	o, ok := r.directory.Load().Organisation(id)
+	if !ok || now.Sub(r.since(id)) < r.learnFor {
 		return response.Log
 	}
 	allowed, err := response.ParseStep(o.Response.Automatic)

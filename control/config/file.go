@@ -157,7 +157,7 @@ func defaults() file {
 		DNS:        dnsTable{Timeout: "5s", DNSSEC: DNSSECAuto, DNSSECProbe: "."},
 		Delivery:   deliveryTable{TLS: TLSOpportunistic, IP: string(delivery.AnyFamily), ExpireAfter: "120h", DelayAfter: "4h", Port: 25},
 		Quarantine: quarantineTable{Keep: "720h", SecondPersonAbove: 20},
-		Response:   responseTable{Ceiling: response.Kill.String(), RecipientsPerSignature: 2000},
+		Response:   responseTable{Ceiling: response.Kill.String(), LearnFor: "168h", RecipientsPerSignature: 2000},
 		Screening:  screeningTable{OnLoss: OnLossDefer, Timeout: "30s"},
 		Console:    listenTable{Listen: "127.0.0.1:8025"},
 		Operations: listenTable{Listen: "127.0.0.1:8026"},

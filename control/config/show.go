@@ -68,7 +68,7 @@ func (c Config) file() file {
 		Disowned:   disownedTable{Domain: c.Disowned.Domain.String(), Bind: texts(c.Disowned.Bind)},
 		Screening:  c.Screening.table(),
 		Quarantine: quarantineTable{Keep: span(c.Quarantine.Keep), SecondPersonAbove: c.Quarantine.SecondPersonAbove},
-		Response:   responseTable{Ceiling: c.Response.Ceiling.String(), RecipientsPerSignature: c.Response.RecipientsPerSignature},
+		Response:   responseTable{Ceiling: c.Response.Ceiling.String(), LearnFor: span(c.Response.LearnFor), RecipientsPerSignature: c.Response.RecipientsPerSignature},
 		Console:    listenTable{Listen: c.Console},
 		Operations: listenTable{Listen: c.Operations},
 		Alerts:     c.Alerts.table(),
