@@ -356,3 +356,16 @@ func BenchmarkTakeWithDifferentRecipients(b *testing.B) {
 		book.Take(now, s)
 	}
 }
+
+// TestMoreRecipientsThanTheCapNeverFit even if some of them are known already.
+func TestMoreRecipientsThanTheCapNeverFit(t *testing.T) {
+	var b Book
+	caps := Caps{UniquePerDay: 5}
+	if _, excess := b.Take(noon, []Spend{to(&b, caps, []int{1, 2, 3})}); !excess.IsZero() {
+		t.Fatal(excess)
+	}
+	_, excess := b.Take(noon, []Spend{to(&b, caps, []int{1, 2, 3, 4, 5, 6})})
+	if excess.IsZero() || excess.Retry.Sub(noon) < 300*Day {
+		t.Errorf("six of five: %v", excess)
+	}
+}

@@ -85,22 +85,31 @@ func (r *recipients) fitsAt(hashes []uint64, total, most, now int64) int64 {
 		return now
 	}
 	r.sweep(now)
-	excess := int64(len(r.seen)) + n - most
-	if excess <= 0 {
+	if int64(len(r.seen))+n <= most {
 		return now
 	}
-	return r.soonest(excess)
+	return r.soonest(hashes, most, now)
 }
 
-// soonest says when so many recipients do not count any more. It looks at all: only
-// who is at the cap waits for that.
-func (r *recipients) soonest(n int64) int64 {
-	last := make([]uint32, 0, len(r.seen))
-	for _, at := range r.seen {
-		last = append(last, at)
+// soonest is when so many of the others are over that there is room for hashes: these
+// count however long ago they were seen, because they may be over by then too.
+func (r *recipients) soonest(hashes []uint64, most, now int64) int64 {
+	own := make(map[uint64]bool, len(hashes))
+	for _, h := range hashes {
+		own[h] = true
 	}
-	slices.Sort(last)
-	return over(last[min(int(n), len(last))-1])
+	others := make([]uint32, 0, len(r.seen))
+	for h, at := range r.seen {
+		if !own[h] {
+			others = append(others, at)
+		}
+	}
+	slices.Sort(others)
+	excess := len(others) + len(own) - int(most)
+	if excess > len(others) { // more than the cap by themselves
+		return now + int64(never)
+	}
+	return over(others[max(excess, 1)-1])
 }
 
 // sweep drops who does not count any more, once a slot.
