@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -283,11 +284,11 @@ func TestRestartsUnderLoadRefuseNoConnection(t *testing.T) {
 	h := newHost(t)
 	s := h.start(t, "smtp")
 	h.await(t, "READY=1\n")
-	stop, served := make(chan struct{}), make(chan int)
+	stop, ended := make(chan struct{}), make(chan struct{})
+	var served atomic.Int64
 	for range 4 {
 		go func() {
-			n := 0
-			defer func() { served <- n }()
+			defer func() { ended <- struct{}{} }()
 			for {
 				select {
 				case <-stop:
@@ -298,22 +299,18 @@ func TestRestartsUnderLoadRefuseNoConnection(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				n++
+				served.Add(1)
 			}
 		}()
 	}
-	for range 3 {
+	for n := 0; n < 3 || served.Load() < 20 && !t.Failed(); n++ { // a slow machine needs more of them
 		h.end(t, s)
 		s = h.start(t, "smtp")
 		h.await(t, "READY=1\n")
 	}
 	close(stop)
-	total := 0
 	for range 4 {
-		total += <-served
-	}
-	if total < 20 {
-		t.Errorf("only %d connections: the load was too little to show anything", total)
+		<-ended
 	}
 	h.end(t, s)
 }

@@ -133,6 +133,10 @@ func allowed(t *testing.T, analyze string) map[string]bool {
 	return calls
 }
 
+// asRoot are calls that are made by root alone, as which the test runs and the unit does
+// not: SQLite gives the files beside its database that one's owner.
+var asRoot = map[string]bool{"fchown": true}
+
 // The filter is held against what the program really calls, with mail that comes,
 // is signed and goes.
 func TestTheSystemCallsOfTheRelayAreAllowed(t *testing.T) {
@@ -153,7 +157,7 @@ func TestTheSystemCallsOfTheRelayAreAllowed(t *testing.T) {
 			continue
 		}
 		n++
-		if name := fields[len(fields)-1]; !calls[name] {
+		if name := fields[len(fields)-1]; !calls[name] && !asRoot[name] {
 			t.Errorf("the unit does not allow %s, which the relay calls", name)
 		}
 	}
