@@ -12,7 +12,6 @@ import (
 	"anechoic/ledger"
 	"anechoic/mail"
 	"anechoic/relay/custody"
-	"anechoic/relay/screen/content"
 	"anechoic/relay/smtpd"
 )
 
@@ -38,14 +37,12 @@ func transactionFact(tx *smtpd.Transaction, now time.Time) ledger.Fact {
 	return fact
 }
 
-// tellMessage puts into the fact by what the message is found again, and what makes
-// it like others.
-func tellMessage(fact *ledger.Fact, m mail.Message) {
-	if id, ok := m.Header.First("Message-ID"); ok {
+// tellMessageID puts into the fact by what the message is found again.
+func tellMessageID(fact *ledger.Fact, h mail.Header) {
+	if id, ok := h.First("Message-ID"); ok {
 		text := printable(strings.TrimSpace(id.Value()))
 		fact.MessageID = text[:min(len(text), ledger.MaxMessageID)]
 	}
-	fact.Print = content.PrintOf(m)
 }
 
 // tlsText names version and cipher suite; empty without TLS.

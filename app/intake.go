@@ -22,6 +22,7 @@ import (
 	"anechoic/relay/inbound/echo"
 	"anechoic/relay/policy"
 	"anechoic/relay/screen"
+	"anechoic/relay/screen/content"
 	"anechoic/relay/signing"
 	"anechoic/relay/smtpd"
 	"anechoic/standard/arc"
@@ -124,7 +125,7 @@ func (in *intake) take(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Rece
 	if refusal = in.judgeHeader(r); refusal != nil {
 		return receipt, refusal
 	}
-	tellMessage(fact, mail.Message{Header: r.Header, Body: r.Body})
+	tellMessageID(fact, r.Header)
 	w := in.wayTo(dir, tx.Session, tx.Envelope.Recipients[0].Address)
 	if w.back != nil {
 		return in.takeReturn(ctx, tx, r, w.back, fact, now)
@@ -143,6 +144,9 @@ func (in *intake) take(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Rece
 	}
 	proof, refusal := in.attribute(ctx, dir, &evidence, r, now)
 	tellEvidence(fact, &evidence)
+	if refusal == nil || refusal.Reason() != mail.ReasonRateLimited { // a flood is not looked into
+		fact.Print = content.PrintOf(mail.Message{Header: r.Header, Body: r.Body})
+	}
 	m := &offered{tx: tx, r: r, dir: dir, proof: proof, evidence: evidence, originators: originators, header: attribution.Strip(dir, r.Header)}
 	var warrant custody.Proven
 	if refusal == nil {

@@ -165,5 +165,5 @@ func (d *demo) next(width int) []line {
 			others = append(others, s.Name)
 		}
 	}
-	return wrapped("Next: the README's \"Ten minutes to a real configuration\"; or anechoic demo --scenario with "+strings.Join(others, ", ")+".", width, faint)
+	return wrapped("Next: the README's \"Ten minutes: your own message, and a spoof of it\"; or anechoic demo --scenario with "+strings.Join(others, ", ")+".", width, faint)
 }
