@@ -10,7 +10,9 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -18,6 +20,9 @@ type event struct {
 	Action, Package, Test, Output string
 	Elapsed                       float64
 }
+
+// most is how much is kept of what a test printed.
+const most = 20_000
 
 func main() {
 	output := map[string]*strings.Builder{}
@@ -44,16 +49,20 @@ func main() {
 				if strings.Contains(e.Output, "acceptance matrix:") || strings.Contains(e.Output, " kills, ") {
 					fmt.Print(e.Output)
 				}
-				if b := output[key]; b.Len() < 20_000 {
+				if b := output[key]; b.Len() < most {
 					b.WriteString(e.Output)
 				}
 			case "fail":
 				if e.Test != "" {
 					failed++
 				}
+				if e.Test == "" {
+					unfinished(e.Package, output)
+				}
 				if b := output[key]; b != nil {
 					fmt.Printf("--- %s %s\n%s", e.Package, e.Test, b)
 				}
+				delete(output, key)
 			case "skip":
 				if e.Test != "" {
 					skipped = append(skipped, key+": "+strings.TrimSpace(output[key].String()))
@@ -77,5 +86,16 @@ func main() {
 	fmt.Printf("%d passed, %d failed, %d skipped\n", passed, failed, len(skipped))
 	if failed > 0 || len(skipped) > 0 || passed == 0 {
 		os.Exit(1)
+	}
+}
+
+// unfinished prints what the tests of a package said that have no end, because the
+// package ran out of time or crashed: among them is where it stood.
+func unfinished(pkg string, output map[string]*strings.Builder) {
+	for _, key := range slices.Sorted(maps.Keys(output)) {
+		if name, ok := strings.CutPrefix(key, pkg+" "); ok && name != "" {
+			fmt.Printf("--- without an end: %s\n%s", key, output[key])
+			delete(output, key)
+		}
 	}
 }

@@ -269,7 +269,7 @@ func (r *relay) sendAll(t *testing.T, messages []message) map[string]string {
 			c := &line{relay: r.app.Ready().SMTP[0], host: host}
 			defer c.hangUp()
 			for m := range next {
-				refusal, err := c.send(m)
+				refusal, err := c.deliver(m)
 				if err != nil {
 					t.Errorf("%s: %v", m.name, err)
 				}
@@ -331,6 +331,18 @@ func (l *line) cmd(code int, command string) error {
 	}
 	_, _, err := l.text.ReadResponse(code)
 	return err
+}
+
+// deliver sends a message, again on a new connection where one broke: a refusal that
+// closes the connection may be lost when its peer still writes, or is slow.
+func (l *line) deliver(m message) (refusal string, err error) {
+	for range 3 {
+		if refusal, err = l.send(m); err == nil {
+			return refusal, nil
+		}
+		l.hangUp()
+	}
+	return "", err
 }
 
 // send gives the refusal, if there is one; an error is the connection's.

@@ -55,8 +55,8 @@ func TestSwaksIsRefused(t *testing.T) {
 		{"a From of nobody here", r.password, "ceo@globex.example", "FROM_NOT_OWNED"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			out, err := exec.Command(swaks, "--server", "127.0.0.1", "--port", port(r.app.Ready().Submission[0]), "--tls", "--auth", "PLAIN",
-				"--auth-user", username, "--auth-password", c.password, "--from", c.from, "--to", "bob@mailbox.example").CombinedOutput()
+			out, err := outputOf(exec.Command(swaks, "--server", "127.0.0.1", "--port", port(r.app.Ready().Submission[0]), "--tls", "--auth", "PLAIN",
+				"--auth-user", username, "--auth-password", c.password, "--from", c.from, "--to", "bob@mailbox.example"))
 			if err == nil || !strings.Contains(string(out), "["+c.want+" id=") {
 				t.Errorf("%v\n%s", err, out)
 			}

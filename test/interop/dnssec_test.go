@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -182,8 +183,7 @@ func (r *relay) startUnbound(t *testing.T, z *signedZone) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait() // it was killed
+		end(cmd, syscall.SIGKILL)
 		if t.Failed() {
 			t.Logf("unbound said:\n%s", said.String())
 		}

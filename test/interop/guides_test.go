@@ -4,8 +4,8 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"net/netip"
-	"net/smtp"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -69,7 +69,8 @@ func (g guide) tells(t *testing.T, words ...string) {
 // here find it.
 type ground struct {
 	*relay
-	authority string // file
+	authority string   // file
+	arrived   []string // ids that anyArrives saw
 }
 
 var (
@@ -99,7 +100,7 @@ func layGround(t *testing.T, registry, spki string, config ...string) *ground {
 	private := writeFile(t, dir, "relay.key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
 	r := start(t, options{directory: registry, config: strings.Join(config, ""), smtp: fmt.Sprintf("tls_cert = %q\ntls_key = %q\n", chain, private)})
 	r.password = password
-	return &ground{r, authority}
+	return &ground{relay: r, authority: authority}
 }
 
 // publicDir is a temporary folder that other users may enter.
@@ -148,11 +149,9 @@ func (g guide) certificateOf(t *testing.T) (dir, spki string) {
 	dir = publicDir(t)
 	sh := exec.Command("sh", "-e", "-c", g.block(t, "sh certificate", 0))
 	sh.Dir = dir
-	out, err := sh.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	spki, _, _ = strings.Cut(string(out), " ")
+	sh.Stderr = io.Discard
+	out := run(t, sh)
+	spki, _, _ = strings.Cut(out, " ")
 	if len(spki) != 64 {
 		t.Fatalf("the commands of docs/%s do not print a hash but %s", g.name, out)
 	}
@@ -171,7 +170,7 @@ type note struct{ id, envelope, from, above string }
 func (n note) hand(t *testing.T, server string) {
 	t.Helper()
 	text := n.above + "From: " + n.from + "\r\nTo: bob@mailbox.example\r\nSubject: as the guide says\r\nMessage-ID: " + n.id + "\r\nDate: Sun, 22 Nov 2026 12:00:00 +0000\r\n\r\nHello\r\n"
-	if err := smtp.SendMail(server, nil, n.envelope, []string{"bob@mailbox.example"}, []byte(text)); err != nil {
+	if err := hand(t, server, n.envelope, []string{"bob@mailbox.example"}, text); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -9,12 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"net/smtp"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,11 +27,7 @@ var inside = netip.MustParseAddr("127.51.0.9")
 // fromOutside sends a message to somebody at the organisation, as its MX gets it.
 func (r *relay) fromOutside(t *testing.T, id string, to ...string) error {
 	t.Helper()
-	c, err := smtp.Dial(r.app.Ready().SMTP[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := dial(t, r.app.Ready().SMTP[0])
 	if err := c.Mail("carol@partner.example"); err != nil {
 		return err
 	}
@@ -155,7 +151,7 @@ func TestInboundMailGoesToAnLMTPServer(t *testing.T) {
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
+	t.Cleanup(func() { end(server, syscall.SIGKILL) })
 	said.await(t, "READY")
 	r := start(t, options{registry: fmt.Sprintf(`[[organisation.inbound]]
 domains = ["acme.example"]

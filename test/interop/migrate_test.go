@@ -85,7 +85,7 @@ func TestAPostfixMovesOver(t *testing.T) {
 	})
 	for i, from := range []string{sender, "ceo@acme.example", "stranger@elsewhere.example"} {
 		text := fmt.Sprintf("From: <%s>\r\nTo: bob@mailbox.example\r\nMessage-ID: <moved-%d@acme.example>\r\nDate: Sun, 22 Nov 2026 12:00:00 +0000\r\nSubject: x\r\n\r\nx\r\n", from, i)
-		if err := smtp.SendMail(p.address, nil, from, []string{"bob@mailbox.example"}, []byte(text)); err != nil {
+		if err := hand(t, p.address, from, []string{"bob@mailbox.example"}, text); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -213,19 +213,15 @@ func publishOld(t *testing.T, moved string, internet *lab.Internet) {
 
 // asMover submits a message with the password of old.
 func asMover(address, from string) error {
-	conn, err := net.Dial("tcp", address)
+	c, err := greet(new(net.Dialer), address)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	c, err := smtp.NewClient(conn, "localhost")
-	if err != nil {
-		return err
-	}
+	defer c.Close()
 	if err := c.StartTLS(&tls.Config{InsecureSkipVerify: true}); err != nil { // a certificate of its own, on loopback
 		return err
 	}
-	if err := c.Auth(smtp.PlainAuth("", "mover", "a password of old", "localhost")); err != nil {
+	if err := c.Auth(smtp.PlainAuth("", "mover", "a password of old", "127.0.0.1")); err != nil {
 		return err
 	}
 	if err := c.Mail(from); err != nil {

@@ -3,11 +3,17 @@ package interop
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/smtp"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"anechoic/mail"
 	"anechoic/standard/dkim"
@@ -25,11 +31,85 @@ func missing(t *testing.T, what string) {
 // run gives the output of a program, which must succeed.
 func run(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()
-	out, err := cmd.CombinedOutput()
+	out, err := outputOf(cmd)
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, out)
 	}
 	return string(out)
+}
+
+// outputOf runs a program to its end, which comes within patience. What it leaves
+// behind may keep its output open.
+func outputOf(cmd *exec.Cmd) ([]byte, error) {
+	var out bytes.Buffer
+	cmd.Stdout, cmd.WaitDelay = &out, time.Second
+	if cmd.Stderr == nil {
+		cmd.Stderr = &out
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	defer time.AfterFunc(patience, func() { _ = cmd.Process.Kill() }).Stop()
+	err := cmd.Wait()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil
+	}
+	return out.Bytes(), err
+}
+
+// end asks a server to end, and ends it if it does not.
+func end(cmd *exec.Cmd, signal syscall.Signal) {
+	_ = cmd.Process.Signal(signal)
+	defer time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() }).Stop()
+	_ = cmd.Wait() // ended on purpose
+}
+
+// dial greets a server that is to answer within patience.
+func dial(t *testing.T, address string) *smtp.Client {
+	t.Helper()
+	c, err := greet(new(net.Dialer), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func greet(dialer *net.Dialer, address string) (*smtp.Client, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := dialer.Dial("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	c, err := smtp.NewClient(conn, host)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return c, conn.SetDeadline(time.Now().Add(patience))
+}
+
+// hand gives a mail server a message, as its own clients do. An error is its refusal.
+func hand(t *testing.T, address, from string, to []string, text string) error {
+	t.Helper()
+	c := dial(t, address)
+	defer c.Quit()
+	if err := c.Mail(from); err != nil {
+		return err
+	}
+	for _, rcpt := range to {
+		if err := c.Rcpt(rcpt); err != nil {
+			return err
+		}
+	}
+	w, err := c.Data()
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, text)
+	return errors.Join(err, w.Close())
 }
 
 // verifiers gives the folder of the scripts that call other verifiers.

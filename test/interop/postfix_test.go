@@ -12,11 +12,11 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
-	"net/smtp"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -105,13 +105,13 @@ func startPostfix(t *testing.T, address string, settings func(dir string) string
 	if err := os.Chown(filepath.Join(dir, "data"), ownerOf(t, "postfix"), -1); err != nil {
 		t.Fatal(err)
 	}
-	p.write(t, "etc/main.cf", fmt.Sprintf(mainCF, dir)+settings(dir))
+	p.write(t, "etc/main.cf", lastOfEach(fmt.Sprintf(mainCF, dir)+settings(dir)))
 	p.write(t, "etc/master.cf", fmt.Sprintf(masterCF, address))
-	if out, err := exec.Command("postfix", "-c", filepath.Join(dir, "etc"), "start").CombinedOutput(); err != nil {
+	if out, err := outputOf(exec.Command("postfix", "-c", filepath.Join(dir, "etc"), "start")); err != nil {
 		t.Fatalf("postfix start: %v\n%s%s", err, out, p.log())
 	}
 	t.Cleanup(func() {
-		if out, err := exec.Command("postfix", "-c", filepath.Join(dir, "etc"), "stop").CombinedOutput(); err != nil {
+		if out, err := outputOf(exec.Command("postfix", "-c", filepath.Join(dir, "etc"), "stop")); err != nil {
 			t.Errorf("postfix stop: %v\n%s", err, out)
 		}
 		if t.Failed() {
@@ -120,6 +120,29 @@ func startPostfix(t *testing.T, address string, settings func(dir string) string
 	})
 	p.awaitPort(t)
 	return p
+}
+
+// lastOfEach leaves out a parameter that is given again further down. Every process
+// of Postfix would warn of it as it begins, postlogd too: to the socket that it
+// reads itself, and for ever if that is full by then.
+func lastOfEach(main string) string {
+	last := map[string]string{}
+	var names []string
+	for line := range strings.Lines(main) {
+		name, _, _ := strings.Cut(line, "=")
+		if name = strings.TrimSpace(name); len(names) > 0 && strings.HasPrefix(line, " ") {
+			last[names[len(names)-1]] += line
+			continue
+		}
+		names = slices.DeleteFunc(names, func(n string) bool { return n == name })
+		names = append(names, name)
+		last[name] = line
+	}
+	var kept strings.Builder
+	for _, name := range names {
+		kept.WriteString(last[name])
+	}
+	return kept.String()
 }
 
 func requirePostfix(t *testing.T) {
@@ -209,7 +232,7 @@ smtp_sasl_password_maps = texthash:%s/etc/password
 	send := func(id, from string, to ...string) {
 		t.Helper()
 		text := "From: Ann <" + from + ">\r\nTo: bob@mailbox.example\r\nSubject: through Postfix\r\nMessage-ID: " + id + "\r\nDate: Sun, 22 Nov 2026 12:00:00 +0000\r\n\r\nHello\r\n.a dot\r\n"
-		if err := smtp.SendMail(p.address, nil, from, to, []byte(text)); err != nil {
+		if err := hand(t, p.address, from, to, text); err != nil {
 			t.Fatalf("%v\n%s", err, p.log())
 		}
 	}

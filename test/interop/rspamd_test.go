@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -68,8 +69,7 @@ func startRspamd(t *testing.T) (address string, log func() string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		_ = cmd.Wait() // ended on purpose
+		end(cmd, syscall.SIGINT)
 		out.Close()
 	})
 	log = func() string {

@@ -160,11 +160,7 @@ func (e *tlsHost) serve(conn net.Conn) {
 // submit sends one message to a recipient as the organisation's server.
 func (r *relay) submit(t *testing.T, to, mailParameters, header string) {
 	t.Helper()
-	c, err := smtp.Dial(r.app.Ready().Submission[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := dial(t, r.app.Ready().Submission[0])
 	steps := []func() error{
 		func() error { return c.StartTLS(&tls.Config{InsecureSkipVerify: true}) },
 		func() error { return c.Auth(smtp.PlainAuth("", username, r.password, "127.0.0.1")) },

@@ -11,7 +11,6 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
-	"net/smtp"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -163,8 +162,8 @@ func (g *guest) start(t *testing.T, args ...string) {
 		if t.Failed() {
 			t.Logf("%s said:\n%s", args[0], g.log())
 		}
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
-		_ = cmd.Wait() // ended on purpose
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) // the processes it started too
+		end(cmd, syscall.SIGTERM)
 		out.Close()
 	})
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -330,7 +329,7 @@ func TestOthersDeliverThroughTheRelay(t *testing.T) {
 			for i := range 3 {
 				id := fmt.Sprintf("<%s-%d@acme.example>", strings.ToLower(name), i)
 				text := "From: Ann <" + sender + ">\r\nTo: bob@mailbox.example\r\nSubject: through " + name + "\r\nMessage-ID: " + id + "\r\nDate: Sun, 22 Nov 2026 12:00:00 +0000\r\n\r\nHello\r\n.a dot\r\n"
-				if err := smtp.SendMail(g.address, nil, sender, []string{"bob@mailbox.example", "eve@mailbox.example"}, []byte(text)); err != nil {
+				if err := hand(t, g.address, sender, []string{"bob@mailbox.example", "eve@mailbox.example"}, text); err != nil {
 					t.Fatal(err)
 				}
 				if j := r.await(t, id); !strings.Contains(string(j.Data), strings.ToLower(name)+".example") || !strings.Contains(string(j.Data), "\r\n.a dot\r\n") {
