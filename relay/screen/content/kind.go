@@ -132,7 +132,8 @@ const textWindow = 1 << 10
 
 // kindOfText knows HTML, SVG and calendars, in UTF-16 too.
 func kindOfText(head []byte, name, declared string) Kind {
-	window := bytes.ToLower(bytes.ReplaceAll(head[:min(len(head), 2*textWindow)], []byte{0}, nil))
+	var room [2 * textWindow]byte
+	window := appendPlain(room[:0], head[:min(len(head), len(room))])
 	window = bytes.TrimLeft(bytes.TrimPrefix(bytes.TrimPrefix(window, []byte("\xff\xfe")), []byte("\xef\xbb\xbf")), " \t\r\n")
 	window = window[:min(len(window), textWindow)]
 	last, _ := extensions(name)
@@ -143,10 +144,25 @@ func kindOfText(head []byte, name, declared string) Kind {
 		return KindCalendar
 	case bytes.HasPrefix(window, []byte("<svg")), bytes.HasPrefix(window, []byte("<?xml")) && bytes.Contains(window, []byte("<svg")), declared == "image/svg+xml", last == "svg":
 		return KindSVG
-	case beginsHTML(window), declared == "text/html", declared == "application/xhtml+xml", slices.Contains([]string{"htm", "html", "xhtml", "shtml", "xht"}, last):
+	case beginsHTML(window), declared == "text/html", declared == "application/xhtml+xml", slices.Contains(pageExtensions[:], last):
 		return KindHTML
 	}
 	return KindUnknown
+}
+
+var pageExtensions = [...]string{"htm", "html", "xhtml", "shtml", "xht"}
+
+// appendPlain adds text in lower case, without the zeros of UTF-16.
+func appendPlain(b, text []byte) []byte {
+	for _, c := range text {
+		if c >= 'A' && c <= 'Z' {
+			c |= 0x20
+		}
+		if c != 0 {
+			b = append(b, c)
+		}
+	}
+	return b
 }
 
 func beginsHTML(window []byte) bool {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 )
 
 // lineBuffer is the longest piece of a line that is handled at once. Boundaries
@@ -28,7 +29,19 @@ type lines struct {
 }
 
 func newLines(r io.Reader) *lines {
-	return &lines{in: bufio.NewReaderSize(r, lineBuffer), hit: -1}
+	l := &lines{in: lineReaders.Get().(*bufio.Reader), hit: -1}
+	l.in.Reset(r)
+	return l
+}
+
+// lineReaders are buffers that no lines use now.
+var lineReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, lineBuffer) }}
+
+// free gives the buffer back; nothing is read after that.
+func (l *lines) free() {
+	l.in.Reset(nil)
+	lineReaders.Put(l.in)
+	l.in, l.ended = nil, true
 }
 
 // next gives the next line, its end included, or a piece of a long one; false: a

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"anechoic/ledger"
 	"anechoic/mail"
@@ -99,7 +100,7 @@ func signatureOf(field string) uint64 {
 // a few bits. Words with digits or of one letter are left out: names, numbers and
 // tokens change from message to message.
 func sumOf(texts []Text) uint64 {
-	var votes [64]int
+	var poll votes
 	var last [shingle]uint64
 	seen := 0
 	for _, t := range texts {
@@ -110,29 +111,61 @@ func sumOf(texts []Text) uint64 {
 			copy(last[:], last[1:])
 			last[shingle-1] = word
 			if seen >= shingle {
-				vote(&votes, last[0]*31+bits.RotateLeft64(last[1], 21)*17+bits.RotateLeft64(last[2], 42))
+				poll.add(last[0]*31 + bits.RotateLeft64(last[1], 21)*17 + bits.RotateLeft64(last[2], 42))
 			}
 		}
 	}
 	if seen < fewWords {
 		return 0
 	}
-	var sum uint64
-	for i, v := range votes {
-		if v > 0 {
+	return poll.majority()
+}
+
+// votes counts for each bit in how many sums it is set.
+type votes struct {
+	sums  int
+	early [8]uint64 // eight counts of eight bits each, until one may be full
+	total [64]int
+}
+
+// spread has bit i of its index in octet i.
+var spread = func() (t [256]uint64) {
+	for b := range t {
+		for i := range 8 {
+			t[b] |= uint64(b>>i&1) << (8 * i)
+		}
+	}
+	return t
+}()
+
+func (v *votes) add(h uint64) {
+	h ^= h >> 33 // so that each bit depends on all words
+	h *= 0xff51afd7ed558ccd
+	h ^= h >> 33
+	for i := range v.early {
+		v.early[i] += spread[byte(h>>(8*i))]
+	}
+	if v.sums++; v.sums%255 == 0 {
+		v.carry()
+	}
+}
+
+func (v *votes) carry() {
+	for i := range v.total {
+		v.total[i] += int(byte(v.early[i/8] >> (i % 8 * 8)))
+	}
+	v.early = [8]uint64{}
+}
+
+// majority has the bits that are set in more than half of the sums.
+func (v *votes) majority() (sum uint64) {
+	v.carry()
+	for i, n := range v.total {
+		if 2*n > v.sums {
 			sum |= 1 << i
 		}
 	}
 	return sum
-}
-
-func vote(votes *[64]int, h uint64) {
-	h ^= h >> 33 // so that each bit depends on all words
-	h *= 0xff51afd7ed558ccd
-	h ^= h >> 33
-	for i := range votes {
-		votes[i] += int(h>>i&1)*2 - 1
-	}
 }
 
 // visibleWords gives sums of the words of a text, without markup.
@@ -147,7 +180,7 @@ func visibleWords(t Text) func(yield func(uint64) bool) {
 			return !keep || yield(word)
 		}
 		for _, r := range t.Text {
-			switch {
+			switch kind := letterKind(r); {
 			case tag:
 				tag = r != '>'
 			case t.HTML && r == '<':
@@ -155,10 +188,15 @@ func visibleWords(t Text) func(yield func(uint64) bool) {
 				if !end() {
 					return
 				}
-			case unicode.IsLetter(r):
+			case kind == isWord:
 				letters++
-				sum = (sum ^ uint64(unicode.ToLower(r))) * prime
-			case unicode.IsDigit(r), r == '/', r == '@', r == '.' && letters > 0:
+				if r < utf8.RuneSelf {
+					r |= 0x20
+				} else {
+					r = unicode.ToLower(r)
+				}
+				sum = (sum ^ uint64(r)) * prime
+			case kind == isOdd, r == '.' && letters > 0:
 				odd = odd || r != '.'
 			default:
 				if !end() {
@@ -169,3 +207,35 @@ func visibleWords(t Text) func(yield func(uint64) bool) {
 		end()
 	}
 }
+
+// What a character does to a word.
+const (
+	isBreak = iota
+	isWord
+	isOdd // it makes the word one that changes from message to message
+)
+
+func letterKind(r rune) uint8 {
+	if r < utf8.RuneSelf {
+		return asciiKinds[r]
+	}
+	switch {
+	case unicode.IsLetter(r):
+		return isWord
+	case unicode.IsDigit(r):
+		return isOdd
+	}
+	return isBreak
+}
+
+var asciiKinds = func() (kinds [utf8.RuneSelf]uint8) {
+	for r := range kinds {
+		switch {
+		case unicode.IsLetter(rune(r)):
+			kinds[r] = isWord
+		case unicode.IsDigit(rune(r)), r == '/', r == '@':
+			kinds[r] = isOdd
+		}
+	}
+	return kinds
+}()

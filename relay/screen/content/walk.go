@@ -79,6 +79,7 @@ func (w *walk) read(h mail.Header, body io.Reader) error {
 		}
 	}
 	l := newLines(body)
+	defer l.free()
 	w.entity(l, w.readPart(fields, "text/plain", "the message"), 0)
 	if l.err != nil {
 		return fmt.Errorf("content: read the body: %w", l.err)
@@ -223,6 +224,7 @@ func (w *walk) part(l *lines, otherwise, place string, depth int) {
 func (w *walk) inner(l *lines, p part, depth int) {
 	if p.encoding == "base64" || p.encoding == "quoted-printable" {
 		l = newLines(l.decoded(p.encoding))
+		defer l.free()
 	}
 	w.inside++
 	w.part(l, "text/plain", placeOf(p.place, 1), depth+1)
