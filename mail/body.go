@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 )
 
 // Message is a header and a body as they were received, octet for octet.
@@ -55,17 +56,21 @@ func (b *Body) Close() error {
 type BodyWriter struct {
 	Threshold int64
 	Dir       string
-	// Expected is how many octets may come, as a client declared: room for them is
-	// made at once, within a bound. Zero: not known.
-	Expected int64
 
-	mem  []byte
+	mem  *bytes.Buffer // of collecting; nil: nothing is there yet
 	file *os.File
 	size int64
 }
 
-// maxExpected bounds what a declaration alone can make this program allocate.
-const maxExpected = 64 << 10
+// collecting has buffers in which bodies grow. A Body in memory is a copy of its own
+// size: what it grew out of would be left to the collector, three times that.
+var collecting = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, firstRoom)) }}
+
+// firstRoom holds most bodies; lastRoom is the largest buffer that is kept.
+const (
+	firstRoom = 32 << 10
+	lastRoom  = 512 << 10
+)
 
 // Write takes the next octets. An error is one of the disk's.
 func (w *BodyWriter) Write(p []byte) (int, error) {
@@ -79,25 +84,20 @@ func (w *BodyWriter) Write(p []byte) (int, error) {
 		w.size += int64(n)
 		return n, err
 	}
-	w.grow(len(p))
-	w.mem = append(w.mem, p...)
+	if w.mem == nil {
+		w.mem = collecting.Get().(*bytes.Buffer)
+	}
 	w.size += int64(len(p))
-	return len(p), nil
+	return w.mem.Write(p)
 }
 
-// grow makes room for n octets more: twice what there is, because what was there is
-// left to the collector.
-func (w *BodyWriter) grow(n int) {
-	switch need := len(w.mem) + n; {
-	case need <= cap(w.mem):
-		return
-	case w.mem == nil:
-		w.mem = make([]byte, 0, max(int64(need), min(w.Expected, maxExpected)))
-	default:
-		mem := make([]byte, len(w.mem), max(need, 2*cap(w.mem)))
-		copy(mem, w.mem)
-		w.mem = mem
+// release gives the buffer back.
+func (w *BodyWriter) release() {
+	if w.mem != nil && w.mem.Cap() <= lastRoom {
+		w.mem.Reset()
+		collecting.Put(w.mem)
 	}
+	w.mem = nil
 }
 
 func (w *BodyWriter) spill() error {
@@ -108,15 +108,31 @@ func (w *BodyWriter) spill() error {
 	if err := os.Remove(f.Name()); err != nil {
 		return errors.Join(err, f.Close())
 	}
-	if _, err := f.Write(w.mem); err != nil {
-		return errors.Join(err, f.Close())
+	if w.mem != nil {
+		if _, err := f.Write(w.mem.Bytes()); err != nil {
+			return errors.Join(err, f.Close())
+		}
 	}
-	w.file, w.mem = f, nil
+	w.file = f
+	w.release()
 	return nil
 }
 
-// Body ends the writing. The caller closes the Body.
-func (w *BodyWriter) Body() *Body { return &Body{mem: w.mem, file: w.file, size: w.size} }
+// Body ends the writing: nothing is written after it. The caller closes the Body.
+func (w *BodyWriter) Body() *Body {
+	b := &Body{file: w.file, size: w.size}
+	if w.mem != nil {
+		b.mem = bytes.Clone(w.mem.Bytes())
+		w.release()
+	}
+	return b
+}
 
 // Abort gives up what was written.
-func (w *BodyWriter) Abort() error { return w.Body().Close() }
+func (w *BodyWriter) Abort() error {
+	w.release()
+	if w.file == nil {
+		return nil
+	}
+	return w.file.Close()
+}

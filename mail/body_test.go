@@ -45,6 +45,29 @@ func TestBodiesAreWhatWasWritten(t *testing.T) {
 	}
 }
 
+// TestABodyIsItsOwn: what is written after it, into the same buffer, is not in it.
+func TestABodyIsItsOwn(t *testing.T) {
+	var bodies []*Body
+	for i := range 20 {
+		w := BodyWriter{Threshold: 1 << 20}
+		if _, err := w.Write(bytes.Repeat([]byte{byte(i)}, 1+i*5000)); err != nil {
+			t.Fatal(err)
+		}
+		if i%3 == 0 {
+			if err := w.Abort(); err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		bodies = append(bodies, w.Body())
+	}
+	for _, b := range bodies {
+		if mem, in := b.InMemory(); !in || int64(len(mem)) != b.Size() || len(bytes.Trim(mem, string(mem[:1]))) > 0 {
+			t.Errorf("%d octets are not what was written", b.Size())
+		}
+	}
+}
+
 func TestSeveralReadersReadASpilledBody(t *testing.T) {
 	w := BodyWriter{Threshold: 10, Dir: t.TempDir()}
 	want := bytes.Repeat([]byte("0123456789"), 1000)

@@ -223,7 +223,7 @@ func (c *conn) newMessage() *message {
 		},
 		maximum: c.maxMessage(),
 		depth:   c.server.MaxMIMEDepth,
-		body:    mail.BodyWriter{Dir: c.server.SpoolDir, Threshold: cmp.Or(c.server.SpoolThreshold, DefaultSpoolThreshold), Expected: c.tx.DeclaredSize},
+		body:    mail.BodyWriter{Dir: c.server.SpoolDir, Threshold: cmp.Or(c.server.SpoolThreshold, DefaultSpoolThreshold)},
 	}
 }
 
