@@ -88,6 +88,18 @@ func withoutTLS(c contender) contender {
 	return c
 }
 
+// withoutIndex is the same relay, and nothing of its mail can be searched for.
+func withoutIndex(g *ground, c contender) contender {
+	start := c.start
+	c.name += ", without an index"
+	c.start = func(ctx context.Context) (running, error) {
+		g.node.unindexed = true
+		defer func() { g.node.unindexed = false }()
+		return start(ctx)
+	}
+	return c
+}
+
 // startRelay writes a fresh node and runs a command on its configuration file,
 // until its ready line.
 func startRelay(ctx context.Context, g *ground, program string, args ...string) (running, error) {
@@ -175,7 +187,9 @@ listen = ""
 listen = ""
 [log]
 level = "warn"
-`, g.dns.Addr(), g.node.deliveryLines(g.sinkPort))
+[tracking]
+enabled = %t
+`, g.dns.Addr(), g.node.deliveryLines(g.sinkPort), !g.node.unindexed)
 	registry := g.node.registry(org.HashPassword([]byte(password)))
 	file = filepath.Join(dir, "relay.toml")
 	return file, errors.Join(

@@ -11,6 +11,7 @@
 //	go run ./test/bench -goodput        both relays before providers that do not simply take it
 //	go run ./test/bench -inbound        how fast inbound mail is verified, beside rspamd
 //	go run ./test/bench -queued 1000000 what a start with so many messages in the queue takes
+//	go run ./test/bench -unindexed      what the index of the ledger costs
 //	go run ./test/bench -tracking 1000000 how fast facts are indexed, and found
 //
 // Generator, sink and the peer's configuration are not part of the project: they
@@ -71,6 +72,7 @@ type options struct {
 	sizes       []int // KiB
 	connections []int
 	alone       bool
+	unindexed   bool
 	asJSON      bool
 	profile     bool
 	memory      bool
@@ -132,6 +134,7 @@ func readOptions(args []string, errs io.Writer) (options, error) {
 	flags.StringVar(&sizes, "sizes", "20", "message sizes in KiB, for example 4,20,100")
 	flags.StringVar(&connections, "connections", "20,100", "numbers of connections that submit at the same time")
 	flags.BoolVar(&o.alone, "alone", false, "leave Postfix out")
+	flags.BoolVar(&o.unindexed, "unindexed", false, "put the relay without its index of the ledger beside, instead of all others")
 	flags.BoolVar(&o.asJSON, "json", false, "print JSON")
 	flags.BoolVar(&o.profile, "profile", false, "print where the relay's CPU time goes, instead")
 	flags.BoolVar(&o.memory, "memory", false, "print what a thousand connections take, instead")
@@ -273,6 +276,9 @@ func compare(ctx context.Context, g *ground, o options, out io.Writer) error {
 
 // lineUp gives every contender that can run, and says which was left out and why.
 func lineUp(g *ground, o options) (contenders []contender, left string, err error) {
+	if o.unindexed {
+		return []contender{withLibcrypto(g), withoutIndex(g, withLibcrypto(g))}, "", nil
+	}
 	contenders = []contender{withLibcrypto(g), withoutTLS(withLibcrypto(g)), pureGo(g), withoutTLS(pureGo(g))}
 	if o.alone {
 		return contenders, "", nil

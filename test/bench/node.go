@@ -26,6 +26,7 @@ type node struct {
 	domains       int    // of each; 0: one
 	ed25519       bool   // one Ed25519 key signs, instead of one RSA-2048 key
 	delivery      string // lines of [delivery]; empty: the generator's sink is the smart host
+	unindexed     bool   // the ledger is not indexed
 
 	// prepare is called before the relay starts, with its data directory; nil: nothing
 	// is to do.
