@@ -227,6 +227,26 @@ func TestSizesHaveAHeavyTail(t *testing.T) {
 	}
 }
 
+// TestOrdinaryLettersCarryThings is what a signal that weighs octets has to live with.
+func TestOrdinaryLettersCarryThings(t *testing.T) {
+	o := &Organisation{seed: 7}
+	carry, large := 0, 0
+	for letter := range uint32(80_000) {
+		switch n := attached(o, letter); {
+		case n > 35e6 || n < 0:
+			t.Fatalf("%d octets", n)
+		case n > 5e6:
+			large++
+			fallthrough
+		case n > 0:
+			carry++
+		}
+	}
+	if carry < 9500 || carry > 10_500 || large < 200 || large > 1000 {
+		t.Errorf("%d of 80,000 carry something, %d of them much", carry, large)
+	}
+}
+
 func TestMostRecipientsWereWrittenToBefore(t *testing.T) {
 	p := short(t)
 	p.Attacks, p.Stresses, p.Days = []string{}, []string{}, 28

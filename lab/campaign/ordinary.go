@@ -108,7 +108,20 @@ func (w *World) letter(o *Organisation, s *Source, r *rand.Rand, at time.Time) m
 		e.Print.Text = r.Uint64() | 1
 	}
 	e.Print.Hosts = linked(o, r)
+	e.Size += attached(o, e.Print.Shape)
 	return message{event: e, label: ordinaryLabel(Ordinary), bounce: w.Parameters.Bounce, complain: 0}
+}
+
+// attached is the octets of what a letter carries: one in eight has attachments, half of
+// them over 400 kilobytes, and few as much as providers take. It follows from a number
+// that the letter has already, so that what it draws besides stays what it was.
+func attached(o *Organisation, letter uint32) int64 {
+	const share, middle, spread, most = 8, 400_000, 1.5, 35e6
+	n := mix(o.seed ^ uint64(letter))
+	if n%share != 0 {
+		return 0
+	}
+	return int64(min(middle*lognormal(rand.New(rand.NewPCG(n, share)), spread), most))
 }
 
 // commonHosts are what everybody links to.

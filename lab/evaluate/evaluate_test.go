@@ -85,6 +85,18 @@ func TestAStolenCredentialIsNoticedInFiveMinutes(t *testing.T) {
 	}
 }
 
+func TestAnInsiderAndASlowDripAreNoticedOnTheirFirstDay(t *testing.T) {
+	trial, err := Try(small(t, []string{campaign.AttackInsider, campaign.AttackDrip}, []string{}), 2, Options{Allow: detect.Throttle})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range trial.Outcomes {
+		if !o.Detected || o.After > 24*time.Hour || o.Step > detect.Throttle {
+			t.Errorf("%+v", o)
+		}
+	}
+}
+
 func TestCapsBoundAnAttackThatNobodyStops(t *testing.T) {
 	p := small(t, []string{campaign.AttackCredential}, []string{})
 	p.Speed, p.Days, p.Quiet = 3, 3, 1

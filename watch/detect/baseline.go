@@ -51,8 +51,8 @@ func fromLog(l uint16) float64 { return math.Exp2(float64(l)/logUnit) - 1 }
 // learn counts c into the hour of now, after the hours before were learned.
 func (b *baseline) learn(now int64, c *counts) {
 	b.advance(now)
-	if b.first == 0 {
-		b.first = now
+	if b.first == 0 || now < b.first {
+		b.first = now // a clock set back: else it would be young until that time comes again
 	}
 	b.last = now
 	b.inHour += c.Rcpts

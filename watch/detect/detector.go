@@ -13,6 +13,7 @@ const (
 	tickEvery    = 60             // seconds of event time between two looks at what ends
 	setBack      = 24 * time.Hour // a clock set back by more starts the windows again
 	oddPoints    = 3
+	strongPoints = 4          // with a new place, a stranger, and a header that does not fit among them
 	maxKilobytes = 1 << 20    // of one message
 	otherDomains = "(others)" // stands for an organisation's domains past Options.Domains
 	busyFor      = 2 * 3600   // seconds after an alarm of a source in which its domain and organisation are not judged for the same
@@ -130,12 +131,13 @@ func (d *Detector) sent(e *Event) (out []Finding) {
 	named := d.principal(domainScope)
 
 	wake(source, now, &d.o.Thresholds)
-	c, fresh := d.traits(e, org, source, domain)
+	org.concentrate()
+	c, fresh, pair := d.traits(e, org, source, domain)
 	teach := !d.isHeld(scope)
-	var family, wideFamily *family
+	own, wide := letter{domain: domain, pair: pair, writer: org.writers.wrote(writerOf(e), now, &c)}, letter{domain: domain}
 	if fresh {
 		local := localOf(e.From)
-		family, wideFamily = source.names.add(local, now), named.names.add(local, now)
+		own.family, wide.family = source.names.add(local, now), named.names.add(local, now)
 	}
 	for _, p := range []*principal{org, source, named} {
 		p.count(now, &c, teach)
@@ -145,7 +147,7 @@ func (d *Detector) sent(e *Event) (out []Finding) {
 	for _, s := range spreads {
 		s.sent(e, domain, uint32(e.Count))
 	}
-	readings := d.read(source, now, family, ownSignals)
+	readings := d.read(source, now, own, ownSignals)
 	readings = append(readings, d.contents.readings(e, &d.o.Thresholds, spreads, names)...)
 	at, again, replayed := d.contents.signed(e, &d.o.Thresholds)
 	if replayed && at == scope {
@@ -157,9 +159,9 @@ func (d *Detector) sent(e *Event) (out []Finding) {
 	}
 	out = append(out, d.afterSource(out, orgScope.Org, domain, e)...)
 	if until, _ := d.busy.touch(orgScope.Org); *until < now {
-		out = append(out, d.judge(domainScope, named, d.read(named, now, wideFamily, wideSignals), e)...)
+		out = append(out, d.judge(domainScope, named, d.read(named, now, wide, wideSignals), e)...)
 		if len(out) == 0 {
-			out = d.judge(orgScope, org, d.read(org, now, nil, wideSignals), e)
+			out = d.judge(orgScope, org, d.read(org, now, letter{}, wideSignals), e)
 		}
 	}
 	return out
@@ -207,11 +209,11 @@ func lean(readings []reading, p *principal, now int64) []reading {
 }
 
 // read asks signals about a principal.
-func (d *Detector) read(p *principal, now int64, f *family, asked []func(*view) (reading, bool)) (readings []reading) {
+func (d *Detector) read(p *principal, now int64, l letter, asked []func(*view) (reading, bool)) (readings []reading) {
 	if p.hour == nil {
 		return nil
 	}
-	v := view{t: &d.o.Thresholds, now: now, base: &p.base, hour: p.hour.sum(now), day: p.day.sum(now), family: f}
+	v := view{t: &d.o.Thresholds, now: now, base: &p.base, hour: p.hour.sum(now), day: p.day.sum(now), letter: l}
 	if now-p.woke < 86400 {
 		v.slept = p.slept
 	}
@@ -223,15 +225,16 @@ func (d *Detector) read(p *principal, now int64, f *family, asked []func(*view) 
 	return readings
 }
 
-// traits is what a message counts as. Fresh says that its From was never seen.
-func (d *Detector) traits(e *Event, org, source *principal, domain string) (c counts, fresh bool) {
+// traits is what a message counts as. Fresh says that its From was never seen; pair is
+// the recipient with whom its sender has passed most.
+func (d *Detector) traits(e *Event, org, source *principal, domain string) (c counts, fresh bool, pair load) {
 	now, n := unix(e), uint32(min(e.Count, math.MaxInt16))
 	young := source.base.first + int64(d.o.Thresholds.MinAge/time.Second)
 	if source.base.first == 0 {
 		young = math.MaxInt64
 	}
 	c.Messages, c.Left, c.Kilobytes = n, left(e, n), uint32(min(max(e.Size, 0)/1000, maxKilobytes))
-	d.recipients(e, org, &c)
+	pair = d.recipients(e, org, &c)
 	points := uint32(0)
 	if fresh = org.senders.first(sumOf(e.From), &d.left); fresh {
 		c.Names = n
@@ -255,14 +258,26 @@ func (d *Detector) traits(e *Event, org, source *principal, domain string) (c co
 	if points >= oddPoints && now > young {
 		c.Odd = n
 	}
-	return c, fresh
+	if points >= strongPoints && c.Drift > 0 && c.Strangers > 0 && c.IDHost+c.Mismatch > 0 && now > young {
+		c.Strong = n
+	}
+	return c, fresh, pair
 }
 
-// recipients counts whom a message goes to.
-func (d *Detector) recipients(e *Event, org *principal, c *counts) {
-	for _, rcpt := range e.Rcpt[:min(len(e.Rcpt), maxRcpt)] {
-		free := isFreeMail(domainOf(rcpt), d.freeMail)
-		first := org.rcpts.first(sumOf(rcpt), &d.left)
+// recipients counts whom a message goes to, and gives the heaviest of those whom its
+// sender wrote to.
+func (d *Detector) recipients(e *Event, org *principal, c *counts) (heaviest load) {
+	from := writerOf(e)
+	for i, rcpt := range e.Rcpt[:min(len(e.Rcpt), maxRcpt)] {
+		provider, to := domainOf(rcpt), sumOf(rcpt)
+		free := isFreeMail(provider, d.freeMail)
+		first := org.rcpts.first(to, &d.left)
+		if i < maxPairs {
+			l := org.pairs.passed(from^to*pairStir, unix(e), c.Kilobytes, c.Messages, first)
+			if l.provider, l.isFree = provider, free; l.weight > heaviest.weight {
+				heaviest = l
+			}
+		}
 		c.Rcpts++
 		if free {
 			c.Free++
@@ -275,6 +290,7 @@ func (d *Detector) recipients(e *Event, org *principal, c *counts) {
 		}
 	}
 	c.Rcpts += uint32(len(e.Rcpt) - min(len(e.Rcpt), maxRcpt))
+	return heaviest
 }
 
 // refused is a message that was refused: an attempt in somebody's name.
@@ -291,7 +307,7 @@ func (d *Detector) refused(e *Event) (out []Finding) {
 		scope := Scope{Org: clean(e.Org), Source: clean(e.Source)}
 		p := d.principal(scope)
 		p.count(now, &counts{WrongFrom: uint32(min(e.Count, math.MaxInt16))}, false)
-		out = append(out, d.judge(scope, p, d.read(p, now, nil, ownSignals), e)...)
+		out = append(out, d.judge(scope, p, d.read(p, now, letter{}, ownSignals), e)...)
 	}
 	org := e.Claimed
 	if org == "" {
@@ -310,7 +326,7 @@ func (d *Detector) refused(e *Event) (out []Finding) {
 
 // answered is what became of a message later.
 func (d *Detector) answered(e *Event) []Finding {
-	if e.Org == "" {
+	if e.Org == "" || e.What == Delivered {
 		return nil
 	}
 	scope := Scope{Org: clean(e.Org), Source: clean(e.Source)}
@@ -321,8 +337,6 @@ func (d *Detector) answered(e *Event) []Finding {
 	n := uint32(max(len(e.Rcpt), 1))
 	var c counts
 	switch e.What {
-	case Delivered:
-		c.Delivered = n
 	case Bounced:
 		c.Bounced = n
 	case Complained:
@@ -331,10 +345,7 @@ func (d *Detector) answered(e *Event) []Finding {
 	p.hour.at(unix(e)).add(&c)
 	p.day.at(unix(e)).add(&c)
 	p.base.day.add(&c)
-	if e.What == Delivered {
-		return nil
-	}
-	return d.judge(scope, p, d.read(p, unix(e), nil, ownSignals), e)
+	return d.judge(scope, p, d.read(p, unix(e), letter{}, ownSignals), e)
 }
 
 // principal is that of a scope, touched.

@@ -64,9 +64,15 @@ func Of(f ledger.Fact) (Event, bool) {
 func whatOf(f ledger.Fact) What {
 	switch f.Event {
 	case ledger.BounceReceived:
-		return Bounced
+		if IsFailure(&f) {
+			return Bounced
+		}
+		return Nothing
 	case ledger.ComplaintReceived:
-		return Complained
+		if IsComplaint(&f) {
+			return Complained
+		}
+		return Nothing
 	}
 	if f.Direction == "inbound" {
 		return Nothing
@@ -82,6 +88,28 @@ func whatOf(f ledger.Fact) What {
 		return Bounced
 	}
 	return Nothing
+}
+
+// IsFailure says that a report that came back is about a recipient that failed for
+// good: not a delay, a success that was asked for, nor somebody's automatic answer. Its
+// kind and action are the first words of the detail.
+func IsFailure(f *ledger.Fact) bool {
+	kind, rest, _ := strings.Cut(words(f), " ")
+	action, _, _ := strings.Cut(rest, " ")
+	return kind == "bounce" || kind == "status" && action == "failed"
+}
+
+// IsComplaint says that a report of feedback (RFC 5965 section 7.3) is against a message:
+// not that it is no spam, nor about a signature that did not verify (RFC 6591).
+func IsComplaint(f *ledger.Fact) bool {
+	kind, _, _ := strings.Cut(words(f), " ")
+	return kind != "not-spam" && kind != "auth-failure"
+}
+
+// words is what the detail of a fact about a report says of it, before who brought it.
+func words(f *ledger.Fact) string {
+	said, _, _ := strings.Cut(f.Detail, ",")
+	return said
 }
 
 // domainOf is the domain of an address, in small letters.

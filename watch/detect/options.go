@@ -69,12 +69,23 @@ type Thresholds struct {
 	IDHostFloor int
 
 	OddFloor   int           // messages of a day that are strange in several ways at once
+	OddStrong  int           // or so many that are strange in nearly every way
 	OddFactor  float64       // against the usual number
 	DriftFloor int           // messages of an hour from an address never used before
 	SettleTime time.Duration // from then on a new address counts as the source's own
 
 	StrangerFactor float64 // recipients of an hour who are new and at free-mail providers, against the usual of a whole day
 	StrangerFloor  int
+	StrangerFew    int     // or so many, if they are most of the recipients
+	StrangerMost   float64 // by so much more than usual
+
+	SenderFloor  int     // recipients of one sender in two days who are new and at free-mail providers
+	SenderFactor float64 // against the usual most of any sender
+	SenderMore   float64 // and of its recipients so much more than usual
+
+	PairBulk   int     // megabytes from one sender to one recipient in two days; a message adds a quarter of one
+	PairFactor float64 // against the usual most of any two
+	PairFloor  int     // messages
 
 	HoursFloor   int           // messages in an hour of the week in which nothing is usual
 	HoursBulk    int           // megabytes in such an hour that are worth an alarm
@@ -110,8 +121,10 @@ func DefaultThresholds() Thresholds {
 		FamilyNames: 20, FamilyRatio: 0.5, FamilyFloor: 20, FamilyEntropy: 3, FamilySuffix: 5,
 		MismatchShare: 0.2, MismatchFloor: 50,
 		IDHostShare: 0.5, IDHostFloor: 50,
-		OddFloor: 30, OddFactor: 8, DriftFloor: 50, SettleTime: day,
-		StrangerFactor: 4, StrangerFloor: 100,
+		OddFloor: 30, OddStrong: 10, OddFactor: 8, DriftFloor: 50, SettleTime: day,
+		StrangerFactor: 4, StrangerFloor: 100, StrangerFew: 30, StrangerMost: 0.6,
+		SenderFloor: 25, SenderFactor: 2, SenderMore: 0.3,
+		PairBulk: 50, PairFactor: 3, PairFloor: 5,
 		HoursFloor: 30, HoursBulk: 50, Dormant: 30 * day, DormantFloor: 50,
 		BounceShare: 0.05, BounceFloor: 50, ComplaintShare: 0.003, ComplaintFloor: 5,
 		TenantsDay: 3, RefusedBurst: 50, WrongFromFloor: 20,

@@ -19,11 +19,13 @@ type principal struct {
 	places  []place // of a source: the addresses and origin classes its mail comes from
 	idHosts []place // of a source: the sites in Message-ID
 	names   families
-	rcpts   known // of an organisation
-	senders known // of an organisation
-	domains int   // of an organisation: From domains with a principal of their own
-	slept   int64 // of a source: seconds it had been asleep when it woke
-	woke    int64 // when
+	rcpts   known          // of an organisation
+	senders known          // of an organisation
+	writers *concentration // of an organisation: senders, by recipients who are strangers at free-mail providers
+	pairs   *concentration // of an organisation: a sender and a recipient, by kilobytes and messages
+	domains int            // of an organisation: From domains with a principal of their own
+	slept   int64          // of a source: seconds it had been asleep when it woke
+	woke    int64          // when
 }
 
 // place is something a source uses again and again.
@@ -43,6 +45,13 @@ func (p *principal) count(now int64, c *counts, teach bool) {
 	p.day.at(now).add(c)
 	if teach {
 		p.base.learn(now, c)
+	}
+}
+
+// concentrate makes sure that an organisation has what finds its heaviest.
+func (p *principal) concentrate() {
+	if p.writers == nil {
+		p.writers, p.pairs = &concentration{}, &concentration{}
 	}
 }
 

@@ -17,6 +17,8 @@ const (
 	Mismatch       Kind = "mismatch"        // MAIL FROM and From of different domains
 	IDHost         Kind = "id-host"         // Message-ID of a host never seen
 	Drift          Kind = "drift"           // an address or origin class never seen
+	OneSender      Kind = "one-sender"      // one person who writes to strangers at free-mail providers
+	OneRecipient   Kind = "one-recipient"   // one recipient who gets very much from one sender
 	Odd            Kind = "odd"             // messages strange in several ways at once
 	Hours          Kind = "hours"           // an hour in which nothing is usual
 	Dormant        Kind = "dormant"         // a source that wakes
@@ -59,6 +61,8 @@ var signals = map[Kind]signal{
 	Creep:          {behaviour, 0.5, Throttle, 5},
 	Novelty:        {behaviour, 0.3, Log, 1},
 	FreeMail:       {behaviour, 0.4, Throttle, 3},
+	OneSender:      {behaviour, 0.5, Throttle, 4},
+	OneRecipient:   {behaviour, 0.5, Throttle, 6},
 	Hours:          {behaviour, 0.3, Log, 1},
 	Dormant:        {behaviour, 0.4, Log, 3},
 	Bounces:        {behaviour, 0.5, Throttle, 4},
@@ -95,8 +99,16 @@ type view struct {
 	now       int64
 	base      *baseline
 	hour, day counts
-	family    *family // of this message's local part, if it is new
-	slept     int64   // seconds the source had been asleep, if it woke within a day
+	slept     int64 // seconds the source had been asleep, if it woke within a day
+	letter
+}
+
+// letter is what a signal sees of the message at hand.
+type letter struct {
+	domain string  // in From
+	family *family // of its local part, if it is new
+	writer load    // its sender's
+	pair   load    // its sender's with one of its recipients
 }
 
 // reading is a signal that speaks.
@@ -123,7 +135,7 @@ func (v *view) isYoung() bool {
 
 // ownSignals are those of one principal's windows, each a function of what it sees.
 var ownSignals = []func(*view) (reading, bool){
-	ramp, creep, novelty, freeMailShare, familyOfNames, mismatch, idHosts, drift, odd, hours, dormant, bounces, complaints, wrongFrom,
+	ramp, creep, novelty, freeMailShare, familyOfNames, mismatch, idHosts, drift, odd, oneSender, oneRecipient, hours, dormant, bounces, complaints, wrongFrom,
 }
 
 // wideSignals are those that are asked of domains and organisations too.
@@ -221,7 +233,9 @@ func (v *view) strangers() (reading, bool) {
 		usual = max(usual, n)
 	}
 	n := v.hour.Strangers
-	if v.isYoung() || n < uint32(v.t.StrangerFloor) || float64(n) <= v.t.StrangerFactor*float64(usual) {
+	many := n >= uint32(v.t.StrangerFloor) && float64(n) > v.t.StrangerFactor*float64(usual)
+	most := n >= uint32(v.t.StrangerFew) && n > usual && v.areMore(n, v.hour.Rcpts, v.t.StrangerMost)
+	if v.isYoung() || !many && !most {
 		return reading{}, false
 	}
 	r := v.hourly(FreeMail, n, func() (string, []Value) {
@@ -230,6 +244,74 @@ func (v *view) strangers() (reading, bool) {
 	})
 	r.score = max(over(FreeMail, float64(n)/max(v.t.StrangerFactor*float64(usual), float64(v.t.StrangerFloor))), AlarmScore)
 	return r, true
+}
+
+// areMore says that strangers are a larger share of the recipients than usual. Who writes to
+// customers writes to strangers no more often than to new ones, nor to free-mail addresses.
+func (v *view) areMore(strangers, rcpts uint32, by float64) bool {
+	usual := min(v.base.usual.Free, v.base.usual.First)
+	return float64(share(strangers, rcpts)-usual) >= by
+}
+
+// oneSender looks at two days of one sender: who sends little every hour, but to somebody new
+// each time, is not seen in the numbers of a source.
+func oneSender(v *view) (reading, bool) {
+	w := v.writer
+	n, usual := float64(w.weight), w.usual
+	if v.isYoung() || n < float64(v.t.SenderFloor) || n <= v.t.SenderFactor*usual || !v.areMore(uint32(w.weight), uint32(w.of), v.t.SenderMore) {
+		return reading{}, false
+	}
+	r := v.daily(OneSender, uint32(w.weight), func() (string, []Value) {
+		return fmt.Sprintf("has one sender of %s who wrote to %s new recipients at free-mail providers within %s; the most of anybody is usually %s",
+				v.domain, grouped(n), spanOf(v.now-w.first), grouped(usual)),
+			[]Value{{"new recipients of one sender at free-mail providers", grouped(n), grouped(usual)}, {"of its recipients", grouped(float64(w.of)), ""}}
+	})
+	r.score = over(OneSender, n/max(v.t.SenderFactor*usual, float64(v.t.SenderFloor)))
+	return r, true
+}
+
+// oneRecipient looks at two days between one sender and one recipient: how much leaves, not
+// how often. A recipient who was written to before, or who is at no free-mail provider, may
+// get more; who is both may get anything.
+func oneRecipient(v *view) (reading, bool) {
+	const lenient = 3
+	p := v.pair
+	floor := 1000 * float64(v.t.PairBulk)
+	if !p.isNew {
+		floor *= lenient
+	}
+	if !p.isFree {
+		floor *= lenient
+	}
+	weight := float64(p.weight)
+	if v.isYoung() || !p.isNew && !p.isFree || p.of < uint64(v.t.PairFloor) || weight < floor || weight <= v.t.PairFactor*p.usual {
+		return reading{}, false
+	}
+	bulk, whom := grouped((weight-letterKB*float64(p.of))/1000), "to whom nobody here wrote before"
+	if !p.isNew {
+		whom = "to whom it hardly wrote before"
+	}
+	r := v.daily(OneRecipient, uint32(p.of), func() (string, []Value) {
+		return fmt.Sprintf("has one sender of %s who sent %s messages, %s megabytes, within %s to one recipient at %s, %s",
+				v.domain, grouped(float64(p.of)), bulk, spanOf(v.now-p.first), clean(p.provider), whom), []Value{
+				{"megabytes to one recipient", bulk, strconv.Itoa(int(floor / 1000))},
+				{"messages to one recipient", grouped(float64(p.of)), ""},
+				{"usual most of two days, a message being a quarter of a megabyte", grouped(p.usual / 1000), ""},
+			}
+	})
+	r.score = over(OneRecipient, weight/max(v.t.PairFactor*p.usual, floor))
+	return r, true
+}
+
+// spanOf is a stretch of seconds within the two days of a concentration, in words.
+func spanOf(seconds int64) string {
+	switch {
+	case seconds >= 2*86400:
+		return "two days"
+	case seconds >= 2*3600:
+		return strconv.FormatInt(seconds/3600, 10) + " hours"
+	}
+	return strconv.FormatInt(max(seconds/60, 1), 10) + " minutes"
 }
 
 func familyOfNames(v *view) (reading, bool) {
@@ -293,7 +375,8 @@ func drift(v *view) (reading, bool) {
 func odd(v *view) (reading, bool) {
 	usual := math.Exp2(float64(v.base.usual.Odd)) - 1
 	n := float64(v.day.Odd)
-	if v.isYoung() || v.day.Odd < uint32(v.t.OddFloor) || n <= v.t.OddFactor*usual {
+	enough := v.day.Odd >= uint32(v.t.OddFloor) || v.day.Strong >= uint32(v.t.OddStrong)
+	if v.isYoung() || !enough || n <= v.t.OddFactor*usual {
 		return reading{}, false
 	}
 	r := v.daily(Odd, v.day.Odd, func() (string, []Value) {

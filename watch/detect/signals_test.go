@@ -65,6 +65,14 @@ var cases = []struct {
 	}, func(w *world) {
 		w.to(10).burst(100, time.Second, func(_ int, e *Event) { e.Peer = netip.MustParseAddr("192.0.2.99") })
 	}},
+	{OneSender, 14, drip, func(w *world) {
+		w.to(0).burst(144, 10*time.Minute, func(_ int, e *Event) { e.From = "persona@acme.example" })
+	}},
+	{OneRecipient, 14, func(w *world) { w.to(2).burst(40, time.Minute, takeHome("myself@gmail.com", 4_000_000)) },
+		func(w *world) {
+			w.to(2).burst(40, time.Minute, takeHome("partner1@partner1.example", 4_000_000))
+			w.burst(40, time.Minute, takeHome("friend@gmail.com", 4_000))
+		}},
 	{Odd, 14, func(w *world) { w.to(10).burst(60, time.Minute, theft) }, func(w *world) { w.to(10).burst(20, time.Minute, theft) }},
 	{Hours, 14, func(w *world) { w.to(3).burst(150, time.Second, nil) }, func(w *world) { w.to(11).burst(150, time.Second, nil) }},
 	{Dormant, 14, func(w *world) { w.now = w.now.AddDate(0, 0, 45); w.to(10).burst(80, time.Minute, nil) },
@@ -86,6 +94,21 @@ var cases = []struct {
 func theft(i int, e *Event) {
 	e.Peer = netip.MustParseAddr("203.0.113.77")
 	e.Rcpt = []string{stranger(i)}
+}
+
+// drip is a mailbox that writes to somebody new every ten minutes, day and night, among
+// what its person and all others write.
+func drip(w *world) {
+	w.to(0).burst(2*144, 5*time.Minute, func(i int, e *Event) {
+		if i%2 == 0 {
+			e.From, e.Rcpt = "persona@acme.example", []string{stranger(i)}
+		}
+	})
+}
+
+// takeHome is a message of that size from one person to one address.
+func takeHome(to string, size int64) func(int, *Event) {
+	return func(_ int, e *Event) { e.From, e.Rcpt, e.Size = "personb@acme.example", []string{to}, size }
 }
 
 // creepBy lets the mail of a day grow to n in steps too small to be seen from one

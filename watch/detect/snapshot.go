@@ -9,7 +9,7 @@ import (
 
 // snapshotHead begins every snapshot; the number is the version of what follows.
 // A snapshot of another version is not read: the state is made again from the ledger.
-const snapshotHead = "anechoic detect 1\n"
+const snapshotHead = "anechoic detect 2\n"
 
 // maxWords of state texts that are longer than a stranger's: our own sentences.
 const maxSentence = 4096
@@ -100,6 +100,14 @@ func (c *codec) principal(p *principal) {
 	list(c, (*[]family)(&p.names), maxFamilies, c.family)
 	c.known(&p.rcpts)
 	c.known(&p.senders)
+	concentrated := p.writers != nil
+	if c.flag(&concentrated); concentrated {
+		if c.reading {
+			p.concentrate()
+		}
+		c.concentration(p.writers)
+		c.concentration(p.pairs)
+	}
 	number(c, &p.domains)
 	number(c, &p.slept)
 	number(c, &p.woke)
@@ -108,7 +116,7 @@ func (c *codec) principal(p *principal) {
 func (c *codec) counts(v *counts) {
 	for _, n := range []*uint32{
 		&v.Messages, &v.Left, &v.Rcpts, &v.Free, &v.First, &v.Strangers, &v.Names, &v.Mismatch, &v.IDHost, &v.Drift, &v.Odd,
-		&v.WrongFrom, &v.Bounced, &v.Complained, &v.Delivered, &v.Kilobytes,
+		&v.WrongFrom, &v.Bounced, &v.Complained, &v.Strong, &v.Kilobytes,
 	} {
 		number(c, n)
 	}
@@ -168,6 +176,29 @@ func (c *codec) known(k *known) {
 	list(c, &k.newer, knownLargest, word)
 	list(c, &k.older, knownLargest, word)
 	number(c, &k.members)
+}
+
+func (c *codec) concentration(v *concentration) {
+	list(c, &v.heaviest, maxHeaviest, func(h *heavy) {
+		c.fixed(&h.Sum)
+		number(c, &h.First)
+		number(c, &h.Step)
+		c.flag(&h.New)
+		for i := range h.Slots {
+			number(c, &h.Slots[i].Weight)
+			number(c, &h.Slots[i].Of)
+		}
+		if c.reading && (h.First < 0 || h.Step < 0) {
+			c.fail()
+		}
+	})
+	number(c, &v.day)
+	for i := range v.tops {
+		number(c, &v.tops[i])
+	}
+	if c.reading && v.day < 0 {
+		c.fail()
+	}
 }
 
 func (c *codec) contents(t *contents) {

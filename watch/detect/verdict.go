@@ -13,7 +13,8 @@ const (
 	maxOpen      = 5000
 	maxShares    = 24
 	maxIDs       = 5
-	quiet        = 6 * time.Hour // without anything new a finding has ended
+	quiet        = 6 * time.Hour      // without anything new a finding has ended
+	quietOfDays  = 3 * 24 * time.Hour // and so has one of a signal that looks at days: nights and a week-end are no end
 	noteScore    = AlarmScore - 0.05
 	throttleFor  = 6 * time.Hour
 	holdFor      = 24 * time.Hour
@@ -266,15 +267,27 @@ func findingID(key about, first time.Time) string {
 
 // ended is the findings of which nothing was seen for long.
 func (d *Detector) ended(now time.Time) (out []Finding) {
-	for e := d.open.oldest; e != nil && now.Sub(e.value.Last) >= quiet; e = d.open.oldest {
-		f := e.value.copy()
+	for e := d.open.oldest; e != nil && now.Sub(e.value.Last) >= quiet; {
+		last, next := e, e.newer
+		if e = next; now.Sub(last.value.Last) < quietOf(last.key.Kind) {
+			continue
+		}
+		f := last.value.copy()
 		f.Ended = true
-		if e.value.Told > 0 {
+		if last.value.Told > 0 {
 			out = append(out, f)
 		}
-		d.open.remove(e.key)
+		d.open.remove(last.key)
 	}
 	return out
+}
+
+// quietOf is how long a finding waits for more of it.
+func quietOf(k Kind) time.Duration {
+	if k == Creep || k == OneSender || k == OneRecipient {
+		return quietOfDays
+	}
+	return quiet
 }
 
 // manySources is the finding that several sources of an organisation send what is

@@ -2,17 +2,18 @@ package detect
 
 // counts are what is counted of the messages of a stretch of time.
 type counts struct {
-	Messages, Left       uint32 // all that were taken; those that were not kept back
-	Rcpts, Free, First   uint32 // recipients; at free-mail providers; never written to before
-	Strangers            uint32 // recipients that are both
-	Names                uint32 // local parts in From never seen before
-	Mismatch             uint32 // MAIL FROM in another organisational domain than From
-	IDHost               uint32 // Message-ID from a host never seen
-	Drift                uint32 // from an address, or of an origin class, never seen
-	Odd                  uint32 // strange in several ways at once
-	WrongFrom            uint32 // refused: a From that is not the source's
-	Bounced, Complained  uint32 // recipients
-	Delivered, Kilobytes uint32 // recipients; of all messages
+	Messages, Left      uint32 // all that were taken; those that were not kept back
+	Rcpts, Free, First  uint32 // recipients; at free-mail providers; never written to before
+	Strangers           uint32 // recipients that are both
+	Names               uint32 // local parts in From never seen before
+	Mismatch            uint32 // MAIL FROM in another organisational domain than From
+	IDHost              uint32 // Message-ID from a host never seen
+	Drift               uint32 // from an address, or of an origin class, never seen
+	Odd                 uint32 // strange in several ways at once
+	WrongFrom           uint32 // refused: a From that is not the source's
+	Bounced, Complained uint32 // recipients
+	Strong              uint32 // odd in nearly every way
+	Kilobytes           uint32 // of all messages
 }
 
 func (c *counts) add(o *counts) {
@@ -30,7 +31,7 @@ func (c *counts) add(o *counts) {
 	c.WrongFrom += o.WrongFrom
 	c.Bounced += o.Bounced
 	c.Complained += o.Complained
-	c.Delivered += o.Delivered
+	c.Strong += o.Strong
 	c.Kilobytes += o.Kilobytes
 }
 
@@ -68,7 +69,8 @@ func (w *dayWindow) at(now int64) *counts {
 func (w *hourWindow) sum(now int64) counts { return sumSince(w.slots[:], w.step, now/hourStep) }
 func (w *dayWindow) sum(now int64) counts  { return sumSince(w.slots[:], w.step, now/dayStep) }
 
-func advance(slots []counts, step *int64, to int64) {
+// advance makes to the latest step, and empties what comes round again.
+func advance[T any](slots []T, step *int64, to int64) {
 	n := int64(len(slots))
 	if to < *step || to-*step >= n {
 		clear(slots)
@@ -76,7 +78,7 @@ func advance(slots []counts, step *int64, to int64) {
 	}
 	for *step < to {
 		*step++
-		slots[*step%n] = counts{}
+		clear(slots[*step%n : *step%n+1])
 	}
 }
 
