@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -81,15 +80,20 @@ type personal struct {
 	Print     Print  `json:"print"`
 }
 
-func join(offset uint64, p *public, q *personal) Fact {
+// joinPublic is a fact of its public part alone.
+func joinPublic(offset uint64, p *public) Fact {
 	return Fact{
 		Offset: offset, Time: p.Time, ID: p.ID, Event: p.Event, Org: p.Org, ClaimedOrg: p.ClaimedOrg, Source: p.Source,
-		Direction: p.Direction, Peer: p.Peer, Helo: p.Helo, MailFrom: q.MailFrom, From: q.From, Rcpt: q.Rcpt,
+		Direction: p.Direction, Peer: p.Peer, Helo: p.Helo,
 		Size: p.Size, Disposition: p.Disposition, Identity: p.Identity, Reason: p.Reason, Class: p.Class, Proofs: p.Proofs,
 		Origin: p.Origin, Results: p.Results, Tenant: p.Tenant, Originator: p.Originator, ConnectingIP: p.ConnectingIP,
-		Generation: p.Generation, Site: p.Site, Reply: q.Reply, Attempt: p.Attempt, Egress: p.Egress, TLS: p.TLS, Detail: q.Detail, Count: p.Count,
-		MessageID: q.MessageID, Print: q.Print,
+		Generation: p.Generation, Site: p.Site, Attempt: p.Attempt, Egress: p.Egress, TLS: p.TLS, Count: p.Count,
 	}
+}
+
+// joinPersonal puts the personal part into its fact.
+func joinPersonal(f *Fact, q *personal) {
+	f.MailFrom, f.From, f.Rcpt, f.Reply, f.Detail, f.MessageID, f.Print = q.MailFrom, q.From, q.Rcpt, q.Reply, q.Detail, q.MessageID, q.Print
 }
 
 // Encoded is a fact ready to be stored: its record and what its leaf needs,
@@ -126,10 +130,18 @@ func (e Encoded) Leaf(offset uint64) Hash { return leafHash(offset, e.public, e.
 
 // parsed is a record taken apart; its slices share the record's bytes.
 type parsed struct {
-	public     []byte
-	key        []byte // nil once erased
-	personal   []byte
-	commitment Hash
+	public   []byte
+	key      []byte // nil once erased
+	personal []byte
+	erased   []byte // the commitment, once erased
+}
+
+// commitment is what key and personal part lead to.
+func (p parsed) commitment() Hash {
+	if p.key != nil {
+		return commit(p.key, p.personal)
+	}
+	return Hash(p.erased)
 }
 
 func parse(record []byte) (parsed, error) {
@@ -145,33 +157,12 @@ func parse(record []byte) (parsed, error) {
 	switch {
 	case record[0] == versionWhole && len(rest) >= keySize:
 		p.key, p.personal = rest[:keySize], rest[keySize:]
-		p.commitment = commit(p.key, p.personal)
-	case record[0] == versionErased && len(rest) == len(p.commitment):
-		copy(p.commitment[:], rest)
+	case record[0] == versionErased && len(rest) == len(Hash{}):
+		p.erased = rest
 	default:
 		return parsed{}, fmt.Errorf("%w: version %d with %d octets after the public part", ErrMalformed, record[0], len(rest))
 	}
 	return p, nil
-}
-
-// Decode reads a stored record. Of an erased one the personal fields are empty.
-// It does not show that the record is what was sealed: that is for Verify.
-func Decode(offset uint64, record []byte) (Fact, error) {
-	r, err := parse(record)
-	if err != nil {
-		return Fact{}, err
-	}
-	var p public
-	var q personal
-	if err := json.Unmarshal(r.public, &p); err != nil {
-		return Fact{}, fmt.Errorf("%w: public part: %v", ErrMalformed, err)
-	}
-	if r.key != nil {
-		if err := json.Unmarshal(r.personal, &q); err != nil {
-			return Fact{}, fmt.Errorf("%w: personal part: %v", ErrMalformed, err)
-		}
-	}
-	return join(offset, &p, &q), nil
 }
 
 // Erase gives the record without its personal fields. Its leaf is the same, so
@@ -182,11 +173,12 @@ func Erase(record []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	erased := make([]byte, 0, recordHead+len(r.public)+len(r.commitment))
+	commitment := r.commitment()
+	erased := make([]byte, 0, recordHead+len(r.public)+len(commitment))
 	erased = append(erased, versionErased)
 	erased = binary.BigEndian.AppendUint32(erased, uint32(len(r.public)))
 	erased = append(erased, r.public...)
-	return append(erased, r.commitment[:]...), nil
+	return append(erased, commitment[:]...), nil
 }
 
 // Leaf is the Merkle leaf of a stored record.
@@ -195,7 +187,7 @@ func Leaf(offset uint64, record []byte) (Hash, error) {
 	if err != nil {
 		return Hash{}, err
 	}
-	return leafHash(offset, r.public, r.commitment), nil
+	return leafHash(offset, r.public, r.commitment()), nil
 }
 
 // commit is HMAC-SHA256 (RFC 2104) of the personal part under its key.

@@ -28,7 +28,12 @@ const segmentPage = 256
 // compare Head with one kept elsewhere. An error says that the ledger could not
 // be read, which is no verdict.
 func Verify(ctx context.Context, source Scanner) (Report, error) {
-	v := verifier{ctx: ctx, source: source, number: 1}
+	return VerifyTelling(ctx, source, func(uint64) {})
+}
+
+// VerifyTelling is Verify that tells after each segment how many facts it has read.
+func VerifyTelling(ctx context.Context, source Scanner, reached func(facts uint64)) (Report, error) {
+	v := verifier{ctx: ctx, source: source, number: 1, reached: reached}
 	for !v.ended && v.report.Bad == "" {
 		if err := v.page(); err != nil {
 			return v.report, fmt.Errorf("ledger: verify: %w", err)
@@ -50,6 +55,8 @@ type verifier struct {
 	number uint64 // of the next segment
 	next   uint64 // offset of the next fact
 	ended  bool   // no more segments
+
+	reached func(facts uint64)
 }
 
 func (v *verifier) bad(format string, args ...any) {
@@ -117,6 +124,7 @@ func (v *verifier) segment(s Segment) error {
 	v.report.Segments++
 	v.report.Head = s.Hash()
 	v.number++
+	v.reached(v.report.Facts)
 	return nil
 }
 

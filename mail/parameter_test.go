@@ -31,3 +31,29 @@ func TestParametersAreReadForgivingly(t *testing.T) {
 		t.Errorf("%d parameters, want %d", len(got), maxParameters)
 	}
 }
+
+// Whatever a stranger wrote, what is read of it is bounded, has names in small letters,
+// and no more octets than were there.
+func FuzzReadParameters(f *testing.F) {
+	for _, seed := range []string{
+		`Attachment; FileName="a; b.txt" ; size=3`, "application/pdf (a (nested) comment);\r\n\tname*0*=utf-8''%41; name*1=b", `x/y; name="a\"b\\"; =; ;name=`, `;;=;name="unfinished`, "text/html(;charset=\xff",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		word, list := ReadParameters(value)
+		if word != strings.ToLower(word) || len(word) > 3*len(value) || len(list) > maxParameters {
+			t.Fatalf("%q: the word %q, %d parameters", value, word, len(list))
+		}
+		octets := 0
+		for _, p := range list {
+			octets += len(p.Name) + len(p.Value)
+			if p.Name == "" || p.Name != strings.ToLower(p.Name) {
+				t.Fatalf("%q: the name %q", value, p.Name)
+			}
+		}
+		if octets > 3*len(value) {
+			t.Fatalf("%q: %d octets in %+v", value, octets, list)
+		}
+	})
+}

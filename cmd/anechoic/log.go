@@ -20,6 +20,7 @@ import (
 	"anechoic/engine/local"
 	"anechoic/ledger"
 	"anechoic/mail"
+	"anechoic/mail/jsonobject"
 )
 
 func (sh *shell) logCommand() *cobra.Command {
@@ -144,9 +145,14 @@ func (sh *shell) logSearch(ctx context.Context, f logFlags, text string) error {
 // printFact writes one fact on one line.
 func (sh *shell) printFact(f ledger.Fact) error {
 	if sh.asJSON {
-		return json.NewEncoder(sh.out).Encode(f)
+		text, err := json.Marshal(f)
+		if err == nil {
+			_, err = sh.out.Write(append(jsonobject.Printable(text), '\n'))
+		}
+		return err
 	}
-	_, err := fmt.Fprintln(sh.out, strings.TrimRight(printable(factLine(f)), " "))
+	line := strings.NewReplacer("\n", " ", "\t", " ").Replace(factLine(f)) // a fact is one line, whatever it holds
+	_, err := fmt.Fprintln(sh.out, strings.TrimRight(printable(line), " "))
 	return err
 }
 
@@ -165,7 +171,7 @@ func factLine(f ledger.Fact) string {
 	}
 	for _, more := range []string{string(f.Reason), f.Site, f.Reply} {
 		if more != "" {
-			line += "  " + strings.ReplaceAll(more, "\n", " ")
+			line += "  " + more
 		}
 	}
 	if f.Count > 1 {
@@ -287,10 +293,16 @@ func (sh *shell) logVerify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	verified, err := api.NewClient(dir).Verify(ctx)
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	w := sh.work("facts")
+	defer w.end()
+	reached := func(facts, of uint64) { w.reached(int64(facts), int64(of)) }
+	verified, err := api.NewClient(dir).Verify(ctx, reached)
 	if errors.Is(err, api.ErrNotRunning) {
-		verified, err = verifyStopped(ctx, dir)
+		verified, err = verifyStopped(ctx, dir, reached)
 	}
+	w.end()
 	if err != nil {
 		return err
 	}
@@ -306,7 +318,7 @@ func (sh *shell) logVerify(ctx context.Context) error {
 }
 
 // verifyStopped reads the ledger of a relay that does not run.
-func verifyStopped(ctx context.Context, dataDir string) (verified api.Verified, err error) {
+func verifyStopped(ctx context.Context, dataDir string, reached func(facts, of uint64)) (verified api.Verified, err error) {
 	dir := config.Config{DataDir: dataDir}.Store()
 	if _, err := os.Stat(dir); err != nil {
 		return verified, fmt.Errorf("log verify: no relay runs, and there is no ledger: %w", err)
@@ -316,8 +328,7 @@ func verifyStopped(ctx context.Context, dataDir string) (verified api.Verified, 
 		return verified, fmt.Errorf("log verify: no relay answers on %s: %w", dataDir, err)
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	report, err := ledger.Verify(ctx, engine)
-	return api.VerifiedOf(report), err
+	return api.VerifyLedger(ctx, engine, reached)
 }
 
 func (sh *shell) printVerified(v api.Verified) {

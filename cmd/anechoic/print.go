@@ -8,13 +8,18 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+
+	"anechoic/mail/jsonobject"
 )
 
-// printJSON writes a value for machines, indented for people all the same.
+// printJSON writes a value for machines, indented for people all the same; what would
+// steer their terminal is escaped.
 func (sh *shell) printJSON(value any) error {
-	e := json.NewEncoder(sh.out)
-	e.SetIndent("", "  ")
-	return e.Encode(value)
+	text, err := json.MarshalIndent(value, "", "  ")
+	if err == nil {
+		_, err = sh.out.Write(append(jsonobject.Printable(text), '\n'))
+	}
+	return err
 }
 
 // table writes rows in aligned columns under a header.

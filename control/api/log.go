@@ -42,22 +42,6 @@ type Message struct {
 	Facts   []ledger.Fact `json:"facts"`
 }
 
-// Verified is GET /api/v1/log/verify.
-type Verified struct {
-	OK       bool   `json:"ok"`
-	Facts    uint64 `json:"facts"`
-	Segments uint64 `json:"segments"`
-	Unsealed uint64 `json:"unsealed"`
-	Erased   uint64 `json:"erased"`
-	Head     string `json:"head"` // hash of the last good segment; written down elsewhere, it shows a later cut
-	Bad      string `json:"bad,omitempty"`
-}
-
-// VerifiedOf gives a report its JSON form.
-func VerifiedOf(r ledger.Report) Verified {
-	return Verified{OK: r.OK(), Facts: r.Facts, Segments: r.Segments, Unsealed: r.Unsealed, Erased: r.Erased, Head: r.Head.String(), Bad: r.Bad}
-}
-
 // logQuery is what GET /api/v1/log asks for.
 type logQuery struct {
 	filter  ledger.Filter
@@ -211,12 +195,6 @@ func (s *Server) message(ctx context.Context, r *http.Request) (any, error) {
 		return nil, err
 	}
 	return s.tellMessage(id, facts)
-}
-
-// verify is GET /api/v1/log/verify.
-func (s *Server) verify(ctx context.Context, _ *http.Request) (any, error) {
-	report, err := ledger.Verify(ctx, s.Ledger)
-	return VerifiedOf(report), err
 }
 
 func readLogQuery(r *http.Request) (query logQuery, err error) {

@@ -162,6 +162,22 @@ func TestVerifyFindsAChangedFact(t *testing.T) {
 	}
 }
 
+// The bar of log verify: the last line has the answer, and the total is what is there.
+func TestVerifyTellsHowFarItCame(t *testing.T) {
+	r := newRelay(t, registry)
+	r.record(t, someFacts(mail.NewID(start), mail.NewID(start))...)
+	r.engine.Seal()
+	var reached, total uint64
+	found, err := VerifyLedger(t.Context(), r.engine, func(facts, of uint64) { reached, total = facts, of })
+	if err != nil || reached != found.Facts || total != found.Facts || found.Facts == 0 {
+		t.Errorf("it tells %d of %d, and finds %+v, %v", reached, total, found, err)
+	}
+	client, _ := serveOnSocket(t, r)
+	if asked, err := client.Verify(t.Context(), func(uint64, uint64) {}); err != nil || asked != found {
+		t.Errorf("asked of the relay it is %+v, %v", asked, err)
+	}
+}
+
 func TestAFactThatCannotBeReadEndsTheStreamWithAProblem(t *testing.T) {
 	r := newRelay(t, registry)
 	r.record(t, someFacts(mail.NewID(start), mail.NewID(start))...)

@@ -72,3 +72,35 @@ func BenchmarkRebuild(b *testing.B) {
 	}
 	b.ReportMetric(float64(len(all)*b.N)/b.Elapsed().Seconds(), "facts/s")
 }
+
+// A search that finds nothing in many batches, for the cost of one.
+func BenchmarkSearchNothing(b *testing.B) {
+	var all records
+	for n := range 40_000 {
+		for _, f := range typical(n) {
+			all.add(f)
+		}
+	}
+	i, err := Open(Options{Dir: b.TempDir(), Ledger: &all})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer i.Close()
+	if err := i.Follow(b.Context(), time.Now().Add(time.Hour)); err != nil {
+		b.Fatal(err)
+	}
+	q, err := Parse("to:nobody@nowhere.example event:bounced", time.Now())
+	if err != nil {
+		b.Fatal(err)
+	}
+	batches := 0
+	for _, p := range i.all() {
+		batches += len(p.stand())
+	}
+	for b.Loop() {
+		if _, err := i.Search(b.Context(), q, Page{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*batches), "µs/batch")
+}

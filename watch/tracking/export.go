@@ -13,25 +13,24 @@ import (
 	"unicode"
 
 	"anechoic/ledger"
+	"anechoic/mail/jsonobject"
 )
 
 // The formats of an export.
 const (
-	JSONL = "jsonl" // a fact on each line, as the ledger writes it
+	JSONL = "jsonl" // a fact on each line, as the ledger writes it; what does not print is escaped
 	CSV   = "csv"   // RFC 4180, with a line of names; a spreadsheet takes no cell for a formula
 )
 
 // Exporter writes facts in a format. Flush is called at the end.
 type Exporter struct {
 	to    *bufio.Writer
-	lines *json.Encoder
 	cells *csv.Writer // nil: JSONL
 }
 
 // NewExporter begins an export.
 func NewExporter(w io.Writer, format string) (*Exporter, error) {
 	e := &Exporter{to: bufio.NewWriter(w)}
-	e.lines = json.NewEncoder(e.to)
 	switch format {
 	case JSONL:
 		return e, nil
@@ -50,7 +49,11 @@ func NewExporter(w io.Writer, format string) (*Exporter, error) {
 // Write adds a fact.
 func (e *Exporter) Write(f ledger.Fact) error {
 	if e.cells == nil {
-		return e.lines.Encode(f)
+		text, err := json.Marshal(f)
+		if err == nil {
+			_, err = e.to.Write(append(jsonobject.Printable(text), '\n'))
+		}
+		return err
 	}
 	row := make([]string, len(columns))
 	for i, c := range columns {

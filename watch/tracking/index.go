@@ -47,7 +47,8 @@ type Index struct {
 	log    *slog.Logger
 	key    hashKey
 
-	ingest chan struct{} // held by who reads the ledger on, or changes partitions
+	ingest chan struct{} // held by who reads the ledger on, or changes partitions; guards ahead
+	ahead  *ahead        // what was read of the ledger while a batch was written
 
 	mu      sync.RWMutex // guards what follows
 	parts   []*partition // in the order of their offsets, no two of one
@@ -279,7 +280,7 @@ func (i *Index) pull(ctx context.Context, n int) (more bool, err error) {
 	if n <= 0 {
 		return true, nil
 	}
-	news, next, err := load(ctx, i.ledger, i.end, n)
+	news, next, err := i.news(ctx, n)
 	if err != nil {
 		return false, err
 	}
@@ -291,6 +292,17 @@ func (i *Index) pull(ctx context.Context, n int) (more bool, err error) {
 		i.latest = time.Now()
 	}
 	return more, nil
+}
+
+// news are the next facts of the ledger: those that were read ahead, if there are any.
+func (i *Index) news(ctx context.Context, n int) (list []entry, next loaded, err error) {
+	if a := i.ahead; a != nil {
+		i.ahead = nil
+		if a.from == i.end && a.err == nil && len(a.list) <= maxBatch-len(i.recent) {
+			return a.list, a.next, nil
+		}
+	}
+	return load(ctx, i.ledger, i.end, n)
 }
 
 // Status is how far the index is.

@@ -73,9 +73,16 @@ func decode(list []entry) []entry {
 // flush writes what is in memory into partitions. ingest is held.
 func (i *Index) flush(ctx context.Context, now time.Time) error {
 	i.mu.RLock()
-	entries, first, next := i.recent, i.since, i.end
+	entries, first, next, behind := i.recent, i.since, i.end, i.behind
 	i.mu.RUnlock()
+	var reading background.Group
+	if behind && len(entries) == maxBatch {
+		following := &ahead{from: next}
+		reading.Go(func() { following.load(ctx, i.ledger, maxBatch) })
+		i.ahead = following
+	}
 	err := i.write(ctx, entries, stretch{first, next}, now)
+	reading.Wait()
 	if err != nil {
 		return err
 	}
@@ -83,6 +90,19 @@ func (i *Index) flush(ctx context.Context, now time.Time) error {
 	defer i.mu.Unlock()
 	i.recent, i.since, i.flushed = nil, next, now
 	return nil
+}
+
+// ahead is a batch that is read while the one before is written: two cores work on an
+// index that is made anew.
+type ahead struct {
+	from uint64
+	list []entry
+	next loaded
+	err  error
+}
+
+func (a *ahead) load(ctx context.Context, source ledger.Scanner, n int) {
+	a.list, a.next, a.err = load(ctx, source, a.from, n)
 }
 
 // write appends facts to the partitions where they belong: the last one before them,
@@ -292,27 +312,40 @@ func (i *Index) fill(ctx context.Context, now time.Time) error {
 
 // fillOne reads a stretch of the ledger into partitions, a batch at a time.
 func (i *Index) fillOne(ctx context.Context, gap stretch, now time.Time) error {
+	one := i.piece(ctx, gap)
 	for at := gap.first; at < gap.next; {
 		began := time.Now()
-		list, next, err := load(ctx, i.ledger, at, min(maxBatch, int(min(gap.next-at, maxBatch))))
-		if err != nil {
-			return err
+		if one.err != nil {
+			return one.err
 		}
+		list, end := one.list, one.next.offset
 		for len(list) > 0 && list[len(list)-1].fact.Offset >= gap.next {
 			list = list[:len(list)-1]
 		}
-		end := min(next.offset, gap.next)
-		if !next.more || len(list) == 0 {
+		if !one.next.more || len(list) == 0 || end > gap.next {
 			end = gap.next
 		}
+		var reading background.Group
+		var following *ahead
+		reading.Go(func() { following = i.piece(ctx, stretch{end, gap.next}) })
 		i.ingest <- struct{}{}
-		err = i.write(ctx, list, stretch{at, end}, now)
+		err := i.write(ctx, list, stretch{at, end}, now)
 		<-i.ingest
+		reading.Wait()
 		if err != nil {
 			return err
 		}
-		at = end
+		at, one = end, following
 		rest(ctx, time.Since(began)/restAfter)
 	}
 	return nil
+}
+
+// piece reads the first batch of a gap; nothing of an empty one.
+func (i *Index) piece(ctx context.Context, gap stretch) *ahead {
+	a := &ahead{from: gap.first}
+	if gap.first < gap.next {
+		a.load(ctx, i.ledger, int(min(gap.next-gap.first, maxBatch)))
+	}
+	return a
 }

@@ -24,14 +24,16 @@ CREATE TABLE batches (
 	block INTEGER NOT NULL,    -- id of its first block
 	low   INTEGER NOT NULL,    -- times of its facts, in milliseconds
 	high  INTEGER NOT NULL,
-	sum   INTEGER NOT NULL     -- CRC-32C of its postings and blocks
+	sheet INTEGER NOT NULL,    -- id of its first sheet of postings
+	firsts BLOB NOT NULL,      -- the first term of each of its sheets
+	sum   INTEGER NOT NULL     -- CRC-32C of firsts, sheets and blocks
 );
-CREATE TABLE postings (batch INTEGER, term BLOB, rows BLOB NOT NULL, PRIMARY KEY (batch, term)) WITHOUT ROWID;
+CREATE TABLE postings (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE blocks (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
 `
 
 // version of the schema, of terms and of their spelling: other files are made again.
-const version = "1"
+const version = "2"
 
 const fileSuffix = ".sqlite"
 
@@ -56,8 +58,10 @@ type partition struct {
 	day   time.Time // its facts are of this day, but for clocks that went back
 	mark  string    // of the rules it was made under
 
-	use sync.RWMutex // held, for reading, by who uses db; guards it
-	db  *sql.DB      // nil: closed
+	use    sync.RWMutex // held, for reading, by who uses db; guards it
+	db     *sql.DB      // nil: closed
+	sheets *sql.Stmt    // sheetsBetween
+	blocks *sql.Stmt    // blockOf
 
 	mu      sync.RWMutex // guards what follows, and is held for a moment only
 	batches []batch
@@ -70,6 +74,8 @@ type batch struct {
 	first, next uint64
 	rows, block int
 	low, high   int64
+	sheet       int      // id of its first sheet of postings
+	firsts      []string // the first term of each
 	sum         uint32
 }
 
@@ -92,6 +98,20 @@ func parseFileName(name string) (first uint64, day time.Time, ok bool) {
 	first, err := strconv.ParseUint(digits, 16, 64)
 	day, bad := time.Parse(time.DateOnly, date)
 	return first, day, isIndex && found && err == nil && bad == nil && len(digits) == 16 && first < math.MaxInt64
+}
+
+// What is asked of a partition in a search: each goes by the primary key.
+const (
+	sheetsBetween = `SELECT data FROM postings WHERE id>=? AND id<?`
+	blockOf       = `SELECT data FROM blocks WHERE id=?`
+)
+
+// prepare makes the statements of searches. They end with db.
+func (p *partition) prepare() (err error) {
+	if p.sheets, err = p.db.Prepare(sheetsBetween); err == nil {
+		p.blocks, err = p.db.Prepare(blockOf)
+	}
+	return err
 }
 
 func connect(path string) (*sql.DB, error) {
@@ -117,6 +137,9 @@ func create(dir string, first uint64, day time.Time, mark string) (p *partition,
 	if _, err = p.db.Exec(schema); err == nil {
 		_, err = p.db.Exec(`INSERT INTO meta VALUES ('version', ?), ('mark', ?), ('last', '')`, version, mark)
 	}
+	if err == nil {
+		err = p.prepare()
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("tracking: make %s: %w", p.path, err), p.db.Close())
 	}
@@ -133,7 +156,7 @@ func open(path string) (p *partition, err error) {
 	if p.db, err = connect(path); err != nil {
 		return nil, err
 	}
-	if err := p.load(); err != nil {
+	if err := errors.Join(p.load(), p.prepare()); err != nil {
 		return nil, errors.Join(fmt.Errorf("tracking: read %s: %w", path, err), p.db.Close())
 	}
 	return p, nil
@@ -148,7 +171,7 @@ func (p *partition) load() error {
 	if made != version {
 		return fmt.Errorf("it is of version %s, this is %s", made, version)
 	}
-	rows, err := p.db.Query(`SELECT first, next, rows, block, low, high, sum FROM batches ORDER BY first`)
+	rows, err := p.db.Query(`SELECT first, next, rows, block, low, high, sheet, firsts, sum FROM batches ORDER BY first`)
 	if err != nil {
 		return err
 	}
@@ -156,7 +179,11 @@ func (p *partition) load() error {
 	next := p.first
 	for rows.Next() {
 		var b batch
-		if err := rows.Scan(&b.first, &b.next, &b.rows, &b.block, &b.low, &b.high, &b.sum); err != nil {
+		var firsts sql.RawBytes
+		if err := rows.Scan(&b.first, &b.next, &b.rows, &b.block, &b.low, &b.high, &b.sheet, &firsts, &b.sum); err != nil {
+			return err
+		}
+		if b.firsts, err = readFirsts(firsts); err != nil {
 			return err
 		}
 		if b.first != next || b.next <= b.first || b.rows < 0 || b.rows > maxBatch {
@@ -237,11 +264,12 @@ func (p *partition) check(ctx context.Context) error {
 
 func (p *partition) checkBatch(ctx context.Context, b batch) error {
 	var sum checksum
-	rows, err := p.db.QueryContext(ctx, `SELECT term, rows FROM postings WHERE batch=? ORDER BY term`, b.first)
+	sum.add(appendFirsts(nil, b.firsts))
+	rows, err := p.db.QueryContext(ctx, sheetsBetween+" ORDER BY id", b.sheet, b.sheet+len(b.firsts))
 	if err := each(rows, err, func() error {
-		var term, list sql.RawBytes
-		err := rows.Scan(&term, &list)
-		sum.add(term, list)
+		var data sql.RawBytes
+		err := rows.Scan(&data)
+		sum.add(data)
 		return err
 	}); err != nil {
 		return err

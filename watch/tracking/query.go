@@ -45,38 +45,73 @@ func beginning(text string) span {
 	return span{low: text, high: string(high)}
 }
 
-func (s span) has(term string) bool {
+func (s span) has(term []byte) bool {
 	if s.high == "" {
-		return term == s.low
+		return string(term) == s.low
 	}
-	return term >= s.low && term < s.high
+	return string(term) >= s.low && string(term) < s.high
 }
 
-func (c condition) holds(terms []string) bool {
-	return slices.ContainsFunc(terms, func(t string) bool {
-		return slices.ContainsFunc(c.spans, func(s span) bool { return s.has(t) })
-	})
+// bounds are the first term that is in the span, and the first one behind it.
+func (s span) bounds() (low, high string) {
+	if s.high == "" {
+		return s.low, s.low + "\x00"
+	}
+	return s.low, s.high
+}
+
+// holds says that a term fulfils the condition.
+func (c condition) holds(term []byte) bool {
+	for _, s := range c.spans {
+		if s.has(term) {
+			return true
+		}
+	}
+	return false
 }
 
 // IsZero says that everything is selected.
 func (q Query) IsZero() bool { return q.Since.IsZero() && q.Until.IsZero() && len(q.conditions) == 0 }
 
 // Match says that a fact is selected.
-func (q Query) Match(f ledger.Fact) bool {
-	return q.within(f.Time) && (len(q.conditions) == 0 || q.holds(appendTerms(nil, &f)))
+func (q Query) Match(f ledger.Fact) bool { return newMatcher(q).match(&f) }
+
+// matcher tells for many facts whether a query selects them. It spells only the terms of
+// the kinds that are asked for.
+type matcher struct {
+	query Query
+	held  uint64 // conditions that the fact in hand fulfils, a bit each
+	terms speller
+}
+
+func newMatcher(q Query) *matcher {
+	m := &matcher{query: q}
+	for _, c := range q.conditions {
+		for _, s := range c.spans {
+			m.terms.wanted = m.terms.wanted.and(s.low)
+		}
+	}
+	m.terms.visit = func(term []byte) {
+		for n, c := range q.conditions {
+			if m.held&(1<<n) == 0 && c.holds(term) {
+				m.held |= 1 << n
+			}
+		}
+	}
+	return m
+}
+
+func (m *matcher) match(f *ledger.Fact) bool {
+	if !m.query.within(f.Time) {
+		return false
+	}
+	m.held = 0
+	m.terms.fact(f)
+	return m.held == 1<<len(m.query.conditions)-1
 }
 
 func (q Query) within(t time.Time) bool {
 	return (q.Since.IsZero() || !t.Before(q.Since)) && (q.Until.IsZero() || t.Before(q.Until))
-}
-
-func (q Query) holds(terms []string) bool {
-	for _, c := range q.conditions {
-		if !c.holds(terms) {
-			return false
-		}
-	}
-	return true
 }
 
 // And adds a condition on a field of the language, as Parse would read field:value.

@@ -9,7 +9,6 @@ import (
 	"iter"
 	"math/bits"
 	"slices"
-	"strings"
 
 	"anechoic/ledger"
 )
@@ -55,12 +54,11 @@ func (s *rowSet) all(ascending bool) iter.Seq[int] {
 	}
 }
 
-// reading is one query on one partition: it holds the partition open and the statements
-// prepared. It is closed.
+// reading is one query on one partition, which it holds open.
+// It is closed.
 type reading struct {
 	p          *partition
-	statements []*sql.Stmt // of conditions, those with fewer facts first
-	arguments  [][]any     // without the batch
+	conditions []condition // those with fewer facts first
 	block      int         // in memory
 	docs       []doc
 }
@@ -72,33 +70,19 @@ type doc struct {
 }
 
 // read prepares a query on a partition.
-func (p *partition) read(ctx context.Context, q Query) (*reading, error) {
+func (p *partition) read(q Query) (*reading, error) {
 	p.use.RLock()
 	if p.db == nil {
 		p.use.RUnlock()
 		return nil, errGone
 	}
 	r := &reading{p: p}
-	conditions := slices.Clone(q.conditions)
-	slices.SortStableFunc(conditions, func(a, b condition) int { return a.field.rank - b.field.rank })
-	for _, c := range conditions {
-		text, args := c.statement()
-		statement, err := p.db.PrepareContext(ctx, text)
-		if err != nil {
-			r.close()
-			return nil, r.failed(ctx, err)
-		}
-		r.statements, r.arguments = append(r.statements, statement), append(r.arguments, args)
-	}
+	r.conditions = slices.Clone(q.conditions)
+	slices.SortStableFunc(r.conditions, func(a, b condition) int { return a.field.rank - b.field.rank })
 	return r, nil
 }
 
-func (r *reading) close() {
-	for _, s := range r.statements {
-		_ = s.Close() // nothing was written
-	}
-	r.p.use.RUnlock()
-}
+func (r *reading) close() { r.p.use.RUnlock() }
 
 // failed tells the end of a query from damage.
 func (r *reading) failed(ctx context.Context, err error) error {
@@ -108,37 +92,23 @@ func (r *reading) failed(ctx context.Context, err error) error {
 	return fmt.Errorf("tracking: %s: %w: %w", r.p.path, errDamaged, err)
 }
 
-// statement is the SQL that gives the lists of rows that fulfil a condition in the
-// batch ?1: each part goes by the primary key.
-func (c condition) statement() (text string, args []any) {
-	var exact, parts []string
-	for _, s := range c.spans {
-		if s.high == "" {
-			args = append(args, []byte(s.low))
-			exact = append(exact, fmt.Sprintf("?%d", len(args)+1))
-			continue
-		}
-		args = append(args, []byte(s.low), []byte(s.high))
-		parts = append(parts, fmt.Sprintf("SELECT rows FROM postings WHERE batch=?1 AND term>=?%d AND term<?%d", len(args), len(args)+1))
-	}
-	if len(exact) > 0 {
-		parts = append(parts, "SELECT rows FROM postings WHERE batch=?1 AND term IN ("+strings.Join(exact, ",")+")")
-	}
-	return strings.Join(parts, " UNION ALL "), args
-}
-
 // rows are those of a batch that fulfil every condition.
 func (r *reading) rows(ctx context.Context, b batch) (found rowSet, err error) {
-	if len(r.statements) == 0 {
+	if len(r.conditions) == 0 {
 		for row := range b.rows {
 			found.add(row)
 		}
 		return found, nil
 	}
-	for i, s := range r.statements {
+	if ctx.Err() != nil {
+		return found, ctx.Err()
+	}
+	for i, c := range r.conditions {
 		var some rowSet
-		if err := r.condition(ctx, s, r.arguments[i], b, &some); err != nil {
-			return found, r.failed(ctx, err)
+		for _, s := range c.spans {
+			if err := r.span(ctx, s, b, &some); err != nil {
+				return found, r.failed(ctx, err)
+			}
 		}
 		if i == 0 {
 			found = some
@@ -150,24 +120,42 @@ func (r *reading) rows(ctx context.Context, b batch) (found rowSet, err error) {
 	return found, nil
 }
 
-func (r *reading) condition(ctx context.Context, s *sql.Stmt, args []any, b batch, into *rowSet) error {
-	rows, err := s.QueryContext(ctx, append([]any{b.first}, args...)...)
-	return each(rows, err, func() error {
-		var list sql.RawBytes
-		if err := rows.Scan(&list); err != nil {
+// span adds the rows of a batch that have a term of a span. What one batch has is read
+// in a moment, so ctx is looked at between batches: to watch it within would cost more.
+func (r *reading) span(ctx context.Context, s span, b batch, into *rowSet) error {
+	low, high := s.bounds()
+	first, next := b.sheetsOf(low, high)
+	if first == next {
+		return nil
+	}
+	rows, err := r.p.sheets.QueryContext(context.WithoutCancel(ctx), first, next)
+	there := 0
+	err = each(rows, err, func() error {
+		var data sql.RawBytes
+		if err := rows.Scan(&data); err != nil {
 			return err
 		}
-		row := uint64(0)
-		for at := 0; at < len(list); {
-			distance, n := binary.Uvarint(list[at:])
-			if row += distance; n <= 0 || row >= uint64(b.rows) {
-				return fmt.Errorf("batch %d: a list of rows is malformed", b.first)
-			}
-			into.add(int(row))
-			at += n
-		}
-		return nil
+		there++
+		return within(data, low, high, func(list []byte) error { return into.addAll(list, b) })
 	})
+	if err == nil && there != next-first {
+		err = fmt.Errorf("batch %d: %d of its sheets are missing", b.first, next-first-there)
+	}
+	return err
+}
+
+// addAll adds the rows of a posting of a batch.
+func (s *rowSet) addAll(list []byte, b batch) error {
+	row := uint64(0)
+	for at := 0; at < len(list); {
+		distance, n := binary.Uvarint(list[at:])
+		if row += distance; n <= 0 || row >= uint64(b.rows) {
+			return fmt.Errorf("batch %d: a list of rows is malformed", b.first)
+		}
+		s.add(int(row))
+		at += n
+	}
+	return nil
 }
 
 // fact is that of a row of a batch.
@@ -190,7 +178,7 @@ func (r *reading) fact(ctx context.Context, b batch, row int) (f ledger.Fact, er
 // load reads a block.
 func (r *reading) load(ctx context.Context, b batch, id int) error {
 	var data []byte
-	if err := r.p.db.QueryRowContext(ctx, `SELECT data FROM blocks WHERE id=?`, id).Scan(&data); err != nil {
+	if err := r.p.blocks.QueryRowContext(context.WithoutCancel(ctx), id).Scan(&data); err != nil {
 		return fmt.Errorf("block %d: %w", id, err)
 	}
 	text, err := expander.DecodeAll(data, nil)

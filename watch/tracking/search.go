@@ -111,6 +111,7 @@ func (i *Index) Search(ctx context.Context, q Query, page Page) (Answer, error) 
 type hunt struct {
 	index    *Index
 	query    Query // with sums
+	match    *matcher
 	page     Page
 	policy   Policy
 	now      time.Time
@@ -143,6 +144,7 @@ func (i *Index) hunt(ctx context.Context, q Query, page Page, now time.Time) (*h
 	if page.Org != "" {
 		h.query.conditions = append(h.query.conditions, condition{field: fieldNamed("org"), spans: []span{exactly(term(kindOrg, string(page.Org))), exactly(term(kindClaimed, string(page.Org)))}})
 	}
+	h.match = newMatcher(h.query)
 	keep := h.policy.longest()
 	if page.Org != "" {
 		keep = h.policy.rule(&ledger.Fact{Org: string(page.Org)}).Keep
@@ -279,21 +281,30 @@ func (h *hunt) covered(s stretch) {
 }
 
 // offer takes a fact if it is one of the query's. It says whether the search goes on.
-func (h *hunt) offer(f ledger.Fact) bool {
+func (h *hunt) offer(f *ledger.Fact) bool {
 	h.answer.Statement.Scanned++
-	rule := h.policy.rule(&f)
-	if !rule.ended(f.Time, h.now) && (h.page.Org == "" || owner(&f) == h.page.Org) {
-		if f = h.index.key.cover(f, rule.Mode); h.query.Match(f) {
-			h.answer.Facts = append(h.answer.Facts, f)
+	h.covered(stretch{f.Offset, f.Offset + 1})
+	rule := h.policy.rule(f)
+	if !rule.ended(f.Time, h.now) && (h.page.Org == "" || owner(f) == h.page.Org) {
+		if rule.Mode != Full {
+			hidden := h.index.key.cover(*f, rule.Mode)
+			f = &hidden
+		}
+		if h.match.match(f) {
+			h.answer.Facts = append(h.answer.Facts, *f)
 		}
 	}
-	h.covered(stretch{f.Offset, f.Offset + 1})
 	if len(h.answer.Facts) >= h.page.Limit {
 		h.stopped = EndedPage
 	}
-	h.spend()
+	if n := h.answer.Statement.Scanned; n%clockEvery == 0 || n >= h.page.Scan {
+		h.spend()
+	}
 	return !h.full()
 }
+
+// clockEvery is how many facts are looked at between two looks at the clock.
+const clockEvery = 64
 
 // spend ends a search whose time is over. It has looked at something by then, so that
 // every page goes on.
@@ -306,7 +317,7 @@ func (h *hunt) spend() {
 // partition searches a partition, batch by batch.
 func (h *hunt) partition(ctx context.Context, p piece) error {
 	batches := p.part.stand()
-	r, err := p.part.read(ctx, h.query)
+	r, err := p.part.read(h.query)
 	if err != nil {
 		return err
 	}
@@ -354,7 +365,7 @@ func (h *hunt) batch(ctx context.Context, r *reading, b batch, s stretch) error 
 		if err != nil {
 			return err
 		}
-		if f.Offset >= s.first && f.Offset < s.next && !h.offer(f) {
+		if f.Offset >= s.first && f.Offset < s.next && !h.offer(&f) {
 			return nil
 		}
 	}
@@ -364,11 +375,11 @@ func (h *hunt) batch(ctx context.Context, r *reading, b batch, s stretch) error 
 // memory searches the latest facts.
 func (h *hunt) memory(ctx context.Context, p piece) error {
 	for n := range p.recent {
-		e := p.recent[n]
+		e := &p.recent[n]
 		if !h.page.Ascending {
-			e = p.recent[len(p.recent)-1-n]
+			e = &p.recent[len(p.recent)-1-n]
 		}
-		if e.fact.Offset >= p.first && e.fact.Offset < p.next && !h.offer(e.fact) {
+		if e.fact.Offset >= p.first && e.fact.Offset < p.next && !h.offer(&e.fact) {
 			return nil
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -35,8 +34,7 @@ func (c *checksum) add(parts ...[]byte) {
 // packed is a batch made ready in memory.
 type packed struct {
 	batch
-	terms  []string // sorted
-	lists  [][]byte // rows of each term
+	pages  []sheet // of its postings
 	blocks [][]byte
 	last   string
 }
@@ -51,9 +49,7 @@ var expander, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithD
 // after the last one that was read. Facts that are not kept are left out.
 func pack(entries []entry, first, next uint64, dayEnd, now time.Time, policy *Policy, key hashKey) (packed, error) {
 	b := packed{batch: batch{first: first, next: next, low: 1<<63 - 1, high: -1 << 63}}
-	rows := map[string][]byte{}
-	before := map[string]int{}
-	var terms []string
+	p := newPostings(len(entries))
 	var block []byte
 	for _, e := range entries {
 		rule := policy.rule(&e.fact)
@@ -66,10 +62,7 @@ func pack(entries []entry, first, next uint64, dayEnd, now time.Time, policy *Po
 		}
 		at := f.Time.UnixMilli()
 		b.low, b.high = min(b.low, at), max(b.high, at)
-		terms = appendTerms(terms[:0], &f)
-		for _, t := range terms {
-			post(rows, before, t, b.rows)
-		}
+		p.add(&f, b.rows)
 		block = binary.AppendUvarint(block, f.Offset-first)
 		block = binary.AppendUvarint(block, uint64(len(record)))
 		block = append(block, record...)
@@ -80,7 +73,7 @@ func pack(entries []entry, first, next uint64, dayEnd, now time.Time, policy *Po
 	if len(block) > 0 {
 		b.blocks = append(b.blocks, compressor.EncodeAll(block, nil))
 	}
-	b.seal(rows)
+	b.seal(p)
 	if n := len(entries); n > 0 {
 		b.last = identify(entries[n-1].fact)
 	}
@@ -97,31 +90,16 @@ func covered(e entry, mode Mode, key hashKey) (ledger.Fact, []byte, error) {
 	return f, encoded.Record(), err
 }
 
-// post notes that a row has a term, as the distance from the row before that had it.
-func post(rows map[string][]byte, before map[string]int, t string, row int) {
-	list, known := rows[t]
-	if !known {
-		rows[t] = binary.AppendUvarint(make([]byte, 0, 4), uint64(row))
-		before[t] = row
-		return
+// seal puts the postings in order and sums up.
+func (b *packed) seal(p *postings) {
+	b.pages = p.sheets()
+	for _, s := range b.pages {
+		b.firsts = append(b.firsts, s.first)
 	}
-	if last := before[t]; last != row {
-		rows[t] = binary.AppendUvarint(list, uint64(row-last))
-		before[t] = row
-	}
-}
-
-// seal sorts the terms and sums up.
-func (b *packed) seal(rows map[string][]byte) {
-	b.terms = make([]string, 0, len(rows))
-	for t := range rows {
-		b.terms = append(b.terms, t)
-	}
-	sort.Strings(b.terms)
 	var sum checksum
-	for _, t := range b.terms {
-		b.lists = append(b.lists, rows[t])
-		sum.add([]byte(t), rows[t])
+	sum.add(appendFirsts(nil, b.firsts))
+	for _, s := range b.pages {
+		sum.add(s.data)
 	}
 	sum.add(b.blocks...)
 	b.sum = uint32(sum)
@@ -141,9 +119,10 @@ func (p *partition) append(b packed) error {
 	defer p.use.RUnlock()
 	p.mu.RLock()
 	db, end := p.db, p.end()
-	block := 1
+	b.block, b.sheet = 1, 1
 	if n := len(p.batches); n > 0 {
-		block = p.batches[n-1].block + blocksOf(p.batches[n-1].rows)
+		before := p.batches[n-1]
+		b.block, b.sheet = before.block+blocksOf(before.rows), before.sheet+len(before.firsts)
 	}
 	p.mu.RUnlock()
 	if db == nil {
@@ -152,7 +131,6 @@ func (p *partition) append(b packed) error {
 	if end != b.first {
 		return fmt.Errorf("tracking: a batch of offset %d does not follow on %d", b.first, end)
 	}
-	b.block = block
 	tx, err := db.Begin()
 	if err != nil {
 		return fmt.Errorf("tracking: write %s: %w", p.path, err)
@@ -172,8 +150,8 @@ func (p *partition) append(b packed) error {
 
 // write puts the rows of a batch into a transaction.
 func (b *packed) write(tx *sql.Tx) error {
-	if err := insert(tx, `INSERT INTO postings VALUES `, "(?,?,?)", len(b.terms), func(i int, args []any) []any {
-		return append(args, b.first, []byte(b.terms[i]), b.lists[i])
+	if err := insert(tx, `INSERT INTO postings VALUES `, "(?,?)", len(b.pages), func(i int, args []any) []any {
+		return append(args, b.sheet+i, b.pages[i].data)
 	}); err != nil {
 		return err
 	}
@@ -182,7 +160,7 @@ func (b *packed) write(tx *sql.Tx) error {
 	}); err != nil {
 		return err
 	}
-	if _, err := tx.Exec(`INSERT INTO batches VALUES (?,?,?,?,?,?,?)`, b.first, b.next, b.rows, b.block, b.low, b.high, b.sum); err != nil {
+	if _, err := tx.Exec(`INSERT INTO batches VALUES (?,?,?,?,?,?,?,?,?)`, b.first, b.next, b.rows, b.block, b.low, b.high, b.sheet, appendFirsts([]byte{}, b.firsts), b.sum); err != nil {
 		return err
 	}
 	_, err := tx.Exec(`UPDATE meta SET value=? WHERE key='last'`, b.last)
