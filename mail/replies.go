@@ -55,7 +55,9 @@ var (
 	// What comes back (a return address is at an organisation's return path), and
 	// who is tried no more: the second is told in a bounce, never as a reply.
 	BounceNotOurs = refuse(550, "5.7.1", ReasonBounceNotOurs, "This address takes reports about mail from here, and proves none")
-	Suppressed    = refuse(550, "5.7.1", ReasonSuppressed, "Not tried: the address is on your organisation's suppression list")
+	// RFC 5321 section 4.5.1 wants a postmaster wherever mail is taken; 551 says where (section 3.4).
+	PostmasterElsewhere = refuse(551, "5.1.6", ReasonRecipientUnknown, "Nobody reads mail at this domain: write to the postmaster of the domain above it")
+	Suppressed          = refuse(550, "5.7.1", ReasonSuppressed, "Not tried: the address is on your organisation's suppression list")
 
 	// Attribution.
 	RelayDenied          = refuse(550, "5.7.1", ReasonRelayDenied, "Relaying denied: nothing proves which organisation this mail is from")

@@ -241,7 +241,7 @@ func reachedBy(verb Verb, e custody.Entry) (reached custody.Steered) {
 		return reached
 	}
 	for _, r := range e.Recipients {
-		if !slices.Contains(touches[verb], r.State) || verb == Bounce && r.Course != nil && r.Course.End {
+		if !slices.Contains(touches[verb], r.State) || verb == Bounce && r.State != custody.StateHeld && r.Course != nil && r.Course.End {
 			continue
 		}
 		reached.Messages = 1

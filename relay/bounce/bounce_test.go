@@ -64,6 +64,19 @@ func failedReport(t testing.TB, failures ...Failure) Report {
 	}
 }
 
+// What was to travel over verified TLS alone is not told of in the clear (RFC 8689
+// section 5).
+func TestABounceOfAMessageWithREQUIRETLSHasItToo(t *testing.T) {
+	for _, required := range []bool{false, true} {
+		r := failedReport(t, Failure{Recipient: mail.Recipient{Address: address(t, "bob@globex.example")}, Enhanced: "5.1.1"})
+		r.Envelope.RequireTLS = required
+		_, _, envelope, err := Compose(r)
+		if err != nil || envelope.RequireTLS != required {
+			t.Errorf("%t for %t, %v", envelope.RequireTLS, required, err)
+		}
+	}
+}
+
 // write gives the whole bounce with a boundary that does not change.
 func write(t testing.TB, r Report) string {
 	t.Helper()

@@ -154,6 +154,40 @@ func TestWhatIsEndedIsLeasedForItsBounceWhateverKeptItBack(t *testing.T) {
 	}
 }
 
+// The last thing that was asked for counts, whatever stands in the records already.
+func TestWhatWasEndedAndThenHeldStaysUntilItIsEndedAgain(t *testing.T) {
+	end := custody.Course{By: "ann", Why: "asked for"}
+	for name, inFlight := range map[string]bool{"while it waits": false, "while an attempt is in flight": true} {
+		t.Run(name, func(t *testing.T) {
+			engine := memory.New()
+			q := open(t, engine)
+			id := keep(t, q, proven(t, "a@else.test"), noon)
+			var l *custody.Lease
+			want := custody.Steered{Messages: 1, Recipients: 1}
+			if inFlight {
+				l, want.Later = leaseOne(t, q, noon), 1
+			}
+			s, err := q.Bounce(ctx, custody.Filter{ID: id}, end, noon)
+			steered(t, s, err, want)
+			s, err = q.Hold(ctx, custody.Filter{ID: id}, mail.ReasonHeld, noon)
+			steered(t, s, err, want)
+			if l != nil {
+				settle(t, q, l, custody.Outcome{Result: custody.Deferred, Reply: "451"}, noon)
+			}
+			for _, q := range []*custody.Queue{q, open(t, engine.Clone())} {
+				if r := show(t, q, id).Recipients[0]; r.State != custody.StateHeld || !r.Course.End {
+					t.Fatalf("held after it was ended: %+v", r)
+				}
+				s, err = q.Bounce(ctx, custody.Filter{ID: id}, end, noon)
+				steered(t, s, err, custody.Steered{Messages: 1, Recipients: 1})
+				if l := leaseOne(t, q, noon); !l.End {
+					t.Errorf("%+v", l)
+				}
+			}
+		})
+	}
+}
+
 func TestACourseThatLeadsNowhereIsRefused(t *testing.T) {
 	q := open(t, memory.New())
 	for name, c := range map[string]custody.Course{

@@ -282,3 +282,23 @@ type refusing struct {
 func (r refusing) Commit(_ context.Context, _ *custody.Batch) error {
 	return fmt.Errorf("commit: %w", r.err)
 }
+
+func TestRecordsOfTheKeeperAreWrittenWithTheMessageAndOutliveIt(t *testing.T) {
+	engine := memory.New()
+	q := open(t, engine)
+	s := submission("a@else.test")
+	s.Put = []custody.Record{{Key: "return/x/envelope", Value: []byte("kept")}}
+	keep(t, q, s, noon)
+	settle(t, q, leaseOne(t, q, noon), custody.Outcome{Result: custody.Delivered}, noon)
+	if got := keys(t, engine); len(got) != 1 || got[0] != "return/x/envelope" {
+		t.Errorf("left are %q", got)
+	}
+	for _, key := range []string{"message/x", "recipient/x/1", "aside/x", "suspension/x", "detained/x"} {
+		s := submission("b@else.test")
+		s.ID = mail.NewID(noon.Add(time.Second))
+		s.Put = []custody.Record{{Key: key, Value: []byte("forged")}}
+		if _, err := q.Keep(ctx, s, noon); err == nil {
+			t.Errorf("a record %s was written beside the queue", key)
+		}
+	}
+}

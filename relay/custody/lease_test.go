@@ -542,3 +542,24 @@ func TestAMessageOfWhichNothingIsLeftIsFinishedAtTheNextStart(t *testing.T) {
 		t.Errorf("left the body: %v", err)
 	}
 }
+
+func TestRecipientsThatFailTogetherAreTriedTogetherAgain(t *testing.T) {
+	q := open(t, memory.New())
+	id := keep(t, q, submission("a@else.test", "b@else.test", "c@else.test", "d@else.test"), noon)
+	l := leaseOne(t, q, noon)
+	settle(t, q, l, custody.Outcome{Result: custody.Deferred, Reply: "451"}, noon)
+	due := show(t, q, id).Recipients[0].Due
+	again := leaseOne(t, q, due) // before, the others were due up to two minutes later
+	if len(again.Recipients) != 4 {
+		t.Errorf("%d of 4 are due together", len(again.Recipients))
+	}
+	outcomes := all(again, custody.Outcome{Result: custody.Deferred, Reply: "451"})
+	outcomes[3].NotBefore = due.Add(9 * time.Hour) // asked for by the server for this one alone
+	if err := q.Settle(ctx, again, outcomes, nil, due); err != nil {
+		t.Fatal(err)
+	}
+	next := leaseOne(t, q, show(t, q, id).Recipients[0].Due)
+	if len(next.Recipients) != 3 {
+		t.Errorf("%d of 3 are due together", len(next.Recipients))
+	}
+}

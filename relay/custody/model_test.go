@@ -18,6 +18,7 @@ import (
 // each recipient, by message and address.
 type model struct {
 	t      *rapid.T
+	proven custody.Warrant
 	engine *fragile
 	q      *custody.Queue
 	now    time.Time
@@ -41,7 +42,35 @@ type modelRcpt struct {
 	due    time.Time
 	domain mail.Domain
 	unsure bool // a commit about it failed: what is stored decides at the restart
+
+	proven bool // by an organisation: only then it can be rerouted
+	way    way
+	next   way  // of a leased one: its way when the attempt ends
+	turned bool // and a person chose it meanwhile
 }
+
+// way is where a person sends a recipient instead: to a next hop, or to its end.
+type way struct {
+	via string
+	end bool
+}
+
+func wayOf(c *custody.Course) way {
+	if c == nil {
+		return way{}
+	}
+	return way{c.Via, c.End}
+}
+
+// lane is what leases are made of: one domain, one way.
+type lane struct {
+	domain mail.Domain
+	way
+}
+
+func laneOf(l *custody.Lease) lane { return lane{l.Domain, way{l.Via, l.End}} }
+
+func (r *modelRcpt) lane() lane { return lane{r.domain, r.way} }
 
 const dropped custody.State = "dropped"
 
@@ -67,13 +96,17 @@ func (m *model) keep(t *rapid.T) {
 	}
 	s := submission(to...)
 	s.ID = mail.NewID(m.now)
+	proven := rapid.IntRange(0, 3).Draw(t, "a notice") > 0
+	if proven {
+		s.Warrant = m.proven
+	}
 	if rapid.IntRange(0, 5).Draw(t, "held") == 0 {
 		s.Held = mail.ReasonHeld
 	}
 	_, err := m.q.Keep(ctx, s, m.now)
 	for _, address := range to {
 		k := key{s.ID, address}
-		r := &modelRcpt{state: custody.StateQueued, due: m.now, domain: domain(address[len(address)-len("d0.test"):]), unsure: err != nil}
+		r := &modelRcpt{state: custody.StateQueued, due: m.now, domain: domain(address[len(address)-len("d0.test"):]), unsure: err != nil, proven: proven}
 		if s.Held != "" {
 			r.state = custody.StateHeld
 		}
@@ -109,19 +142,19 @@ func (m *model) lease(t *rapid.T) {
 	if len(leases) > want {
 		m.t.Fatalf("%d leases, wanted %d", len(leases), want)
 	}
-	oldest := map[mail.Domain]time.Time{} // all of one organisation
+	oldest := map[lane]time.Time{} // all of one organisation
 	for _, l := range leases {
-		if m.suspended[l.Domain] {
+		if m.suspended[l.Domain] && !l.End {
 			m.t.Fatalf("leased for %s, which is suspended", l.Domain)
 		}
 		if l.Domain == skipped {
 			m.t.Fatalf("leased for %s, which was skipped", l.Domain)
 		}
 		first := m.leased(l)
-		if first.Before(oldest[l.Domain]) {
-			m.t.Fatalf("%s: due %s leased after due %s", l.Domain, first, oldest[l.Domain])
+		if first.Before(oldest[laneOf(l)]) {
+			m.t.Fatalf("%v: due %s leased after due %s", laneOf(l), first, oldest[laneOf(l)])
 		}
-		oldest[l.Domain] = first
+		oldest[laneOf(l)] = first
 	}
 	m.leases = append(m.leases, leases...)
 	if want == 1000 && m.more == nil {
@@ -142,27 +175,29 @@ func (m *model) leased(l *custody.Lease) (first time.Time) {
 			m.t.Fatalf("%s of %s was leased at %s: it is due at %s", r.Address, l.ID, m.now, want.due)
 		case want.domain != l.Domain:
 			m.t.Fatalf("%s was leased for %s", r.Address, l.Domain)
+		case want.way != laneOf(l).way || wayOf(r.Course) != want.way:
+			m.t.Fatalf("%s of %s was leased on the way %v, want %v", r.Address, l.ID, laneOf(l).way, want.way)
 		}
 		if first.IsZero() || want.due.Before(first) {
 			first = want.due
 		}
-		want.state = custody.StateLeased
+		want.state, want.next = custody.StateLeased, want.way
 	}
 	return first
 }
 
 // nothingForgotten says that all that is due was leased, but what shares its
-// message and domain with a lease that was there before.
+// message, domain and way with a lease that was there before.
 func (m *model) nothingForgotten(skipped mail.Domain) {
-	busy := map[mail.ID]map[mail.Domain]bool{}
+	busy := map[mail.ID]map[lane]bool{}
 	for _, l := range m.leases {
 		if busy[l.ID] == nil {
-			busy[l.ID] = map[mail.Domain]bool{}
+			busy[l.ID] = map[lane]bool{}
 		}
-		busy[l.ID][l.Domain] = true
+		busy[l.ID][laneOf(l)] = true
 	}
 	for k, r := range m.rcpts {
-		if r.state == custody.StateQueued && !r.due.After(m.now) && r.domain != skipped && !m.suspended[r.domain] && !busy[k.id][r.domain] {
+		if r.state == custody.StateQueued && !r.due.After(m.now) && r.domain != skipped && (!m.suspended[r.domain] || r.way.end) && !busy[k.id][r.lane()] {
 			m.t.Fatalf("%s of %s is due since %s and was not leased", k.address, k.id, r.due)
 		}
 	}
@@ -196,18 +231,23 @@ func (m *model) settled(l *custody.Lease, k key, result custody.Result, failed b
 	if result == custody.Deferred && l.Final(m.now) {
 		result = custody.Bounced
 	}
+	turned := r.turned
 	switch {
 	case result == custody.Delivered || result == custody.Bounced || r.wish == dropped:
 		r.state = ""
-	case result == custody.Held || r.wish == custody.StateHeld:
+	case r.wish == custody.StateHeld, result == custody.Held && (!turned || !r.next.end):
 		r.state = custody.StateHeld
 	default:
 		r.state = custody.StateQueued
 	}
-	r.wish = ""
-	if !failed && r.state == custody.StateQueued {
-		m.readDue(k, r, result)
+	r.wish, r.way, r.turned = "", r.next, false
+	if failed || r.state != custody.StateQueued {
+		return
 	}
+	if turned {
+		result, r.due = custody.Untried, m.now // at once
+	}
+	m.readDue(k, r, result)
 }
 
 // readDue takes over the due time the queue chose, within what is allowed.
@@ -243,11 +283,15 @@ func (m *model) giveBack(t *rapid.T) {
 	err := m.q.Return(ctx, []*custody.Lease{l}, time.Time{}, "no room", m.now)
 	wished := false
 	for _, r := range l.Recipients {
-		wished = wished || m.rcpts[key{l.ID, r.Address.String()}].wish != ""
+		one := m.rcpts[key{l.ID, r.Address.String()}]
+		wished = wished || one.wish != "" || one.turned
 	}
 	for _, r := range l.Recipients {
 		one := m.rcpts[key{l.ID, r.Address.String()}]
 		one.unsure = err != nil && wished
+		if one.turned {
+			one.due = m.now
+		}
 		one.ended()
 	}
 	m.afterCommit(err)
@@ -306,7 +350,10 @@ func (r *modelRcpt) ended() {
 	default:
 		r.state = custody.StateQueued
 	}
-	r.wish = ""
+	if r.turned {
+		r.way = r.next
+	}
+	r.wish, r.turned = "", false
 }
 
 // read reads on, some messages. A commit of it may fail: then it is done again.
@@ -343,7 +390,7 @@ func (m *model) steer(t *rapid.T) {
 		f.ID = m.order[rapid.IntRange(0, len(m.order)-1).Draw(t, "message")].id
 	}
 	var err error
-	action := rapid.SampledFrom([]string{"hold", "release", "retry", "drop"}).Draw(t, "action")
+	action := rapid.SampledFrom([]string{"hold", "release", "retry", "drop", "reroute", "back", "bounce"}).Draw(t, "action")
 	switch action {
 	case "hold":
 		_, err = m.q.Hold(ctx, f, mail.ReasonHeld, m.now)
@@ -353,6 +400,12 @@ func (m *model) steer(t *rapid.T) {
 		_, err = m.q.Retry(ctx, f, m.now)
 	case "drop":
 		_, err = m.q.Drop(ctx, f, m.now)
+	case "reroute":
+		_, err = m.q.Reroute(ctx, f, custody.Course{Via: "hop.test:25", By: "ann"}, m.now)
+	case "back":
+		_, err = m.q.Reroute(ctx, f, custody.Course{By: "ann"}, m.now)
+	case "bounce":
+		_, err = m.q.Bounce(ctx, f, custody.Course{By: "ann"}, m.now)
 	}
 	for k, r := range m.rcpts {
 		if (f.ID == "" || f.ID == k.id) && (f.Domain.IsZero() || f.Domain == r.domain) {
@@ -378,8 +431,41 @@ func (r *modelRcpt) steered(action string, now time.Time, failed bool) {
 		r.wish = dropped
 	case action == "drop":
 		r.state = ""
+	case action == "reroute" && r.proven:
+		r.turn(way{via: "hop.test:25"}, now)
+	case action == "back" && r.proven:
+		r.turn(way{}, now)
+	case action == "bounce":
+		r.end(now)
 	}
 	r.unsure = r.unsure || failed && *r != before
+}
+
+// turn is a reroute: whether it is held or given up is not its affair.
+func (r *modelRcpt) turn(to way, now time.Time) {
+	switch {
+	case r.state == custody.StateLeased && r.next != to:
+		r.next, r.turned = to, true
+		if r.wish == "" {
+			r.due = now
+		}
+	case r.state != custody.StateLeased && r.way != to:
+		r.way = to
+		if r.state == custody.StateQueued {
+			r.due = now
+		}
+	}
+}
+
+// end is a bounce: what is held, or was to be held or dropped, comes to its end too.
+func (r *modelRcpt) end(now time.Time) {
+	end := way{end: true}
+	switch {
+	case r.state == custody.StateLeased && (r.next != end || r.wish != ""):
+		r.next, r.turned, r.wish, r.due = end, true, "", now
+	case r.state == custody.StateHeld, r.state == custody.StateQueued && r.way != end:
+		r.way, r.state, r.due = end, custody.StateQueued, now
+	}
 }
 
 func (m *model) advance(t *rapid.T) {
@@ -407,13 +493,13 @@ func (m *model) restart(*rapid.T) {
 		s, there := stored[k]
 		switch {
 		case r.unsure:
-			r.state, r.due = s.State, s.Due
+			r.state, r.due, r.way, r.turned = s.State, s.Due, wayOf(s.Course), false
 		default:
 			r.ended()
 		}
 		r.unsure, r.wish = false, ""
-		if there != (r.state != "") || s.State != r.state || r.state == custody.StateQueued && !s.Due.Equal(r.due) {
-			m.t.Fatalf("after a restart %s of %s is %q due %s, want %q due %s", k.address, k.id, s.State, s.Due, r.state, r.due)
+		if there != (r.state != "") || s.State != r.state || r.state == custody.StateQueued && !s.Due.Equal(r.due) || there && wayOf(s.Course) != r.way {
+			m.t.Fatalf("after a restart %s of %s is %q due %s on the way %v, want %q due %s on the way %v", k.address, k.id, s.State, s.Due, wayOf(s.Course), r.state, r.due, r.way)
 		}
 	}
 }
@@ -518,7 +604,7 @@ func (m *model) ends() {
 				ended[k] = f.Event
 			case ledger.Dropped: // asked for, which an attempt in flight may outrun
 				ended[k] = f.Event
-			case ledger.Held, ledger.Released:
+			case ledger.Held, ledger.Released, ledger.Ended:
 				if ended[k] == ledger.Dropped { // the command was taken back
 					delete(ended, k)
 				}
@@ -546,8 +632,9 @@ func (m *model) ends() {
 }
 
 func TestTheQueueKeepsItsPromisesWhateverHappens(t *testing.T) {
+	proven := provenWarrant(t)
 	rapid.Check(t, func(t *rapid.T) {
-		m := &model{t: t, engine: &fragile{Engine: memory.New()}, now: noon, rcpts: map[key]*modelRcpt{}, suspended: map[mail.Domain]bool{}}
+		m := &model{t: t, proven: proven, engine: &fragile{Engine: memory.New()}, now: noon, rcpts: map[key]*modelRcpt{}, suspended: map[mail.Domain]bool{}}
 		m.open()
 		t.Repeat(map[string]func(*rapid.T){
 			"":        m.check,

@@ -186,7 +186,7 @@ func (q *Queue) stage(ctx context.Context, b *Batch, s Submission, now time.Time
 	if err != nil {
 		return nil, err
 	}
-	b.Put = append(b.Put, Record{Key: messageKey(s.ID), Value: value})
+	b.Put = append(append(b.Put, Record{Key: messageKey(s.ID), Value: value}), s.Put...)
 	b.PutBody = append(b.PutBody, BodyRecord{Name: string(s.ID), Size: k.record.Size, Content: k.content()})
 	b.Facts = append(b.Facts, k.facts()...)
 	return k, nil
@@ -207,6 +207,9 @@ func (q *Queue) check(ctx context.Context, s Submission) error {
 		if r.Address.IsZero() {
 			return errors.New("a recipient has no address")
 		}
+	}
+	if err := notOfTheQueue(s.Put); err != nil {
+		return err
 	}
 	return q.claimID(ctx, s.ID)
 }

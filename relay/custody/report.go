@@ -56,10 +56,15 @@ func (r *Report) check() error {
 	if len(r.Facts) == 0 {
 		return errors.New("it tells nothing")
 	}
-	for _, p := range r.Put {
+	return notOfTheQueue(r.Put)
+}
+
+// notOfTheQueue refuses records that only the queue writes.
+func notOfTheQueue(records []Record) error {
+	for _, r := range records {
 		for _, own := range []string{messagePrefix, recipientPrefix, suspensionPrefix, asidePrefix, detainedPrefix} {
-			if strings.HasPrefix(p.Key, own) {
-				return fmt.Errorf("the record %q is one of the queue", p.Key)
+			if strings.HasPrefix(r.Key, own) {
+				return fmt.Errorf("the record %q is one of the queue", r.Key)
 			}
 		}
 	}

@@ -16,6 +16,7 @@ type verdict struct {
 	tried  bool
 	state  recipientState
 	due    time.Time
+	retry  time.Time // due, before a person's command; zero: no retry
 	reason mail.Reason
 	detail string
 	course **Course // nil: it stays as it is
@@ -105,12 +106,18 @@ func (q *Queue) judge(l *Lease, outcomes []Outcome, now time.Time) ([]verdict, e
 		verdicts[o.Index].Outcome = o
 	}
 	for i := range verdicts {
-		q.judgeOne(l, i, &verdicts[i], now)
+		var before *verdict
+		if i > 0 {
+			before = &verdicts[i-1]
+		}
+		q.judgeOne(l, i, &verdicts[i], before, now)
 	}
 	return verdicts, nil
 }
 
-func (q *Queue) judgeOne(l *Lease, i int, v *verdict, now time.Time) {
+// judgeOne says it of one. What failed together with the one before it is due together
+// again: one transaction, and one notice to the sender.
+func (q *Queue) judgeOne(l *Lease, i int, v, before *verdict, now time.Time) {
 	v.tried = v.Result != Untried
 	v.reason, v.detail = v.Reason, v.Detail
 	switch v.Result {
@@ -134,6 +141,10 @@ func (q *Queue) judgeOne(l *Lease, i int, v *verdict, now time.Time) {
 			last = time.Time{}
 		}
 		v.due = q.retryAt(now, int(l.stored[i].Attempts)+1, v.NotBefore, last)
+		if before != nil && !before.retry.IsZero() && l.stored[i].Attempts == l.stored[i-1].Attempts && v.NotBefore.Equal(before.NotBefore) {
+			v.due = before.retry
+		}
+		v.retry = v.due
 	case Untried:
 		v.event, v.due = ledger.Deferred, later(l.stored[i].Due, earlier(v.NotBefore, now.Add(q.opts.longestWait())))
 	}
@@ -168,7 +179,7 @@ func (v *verdict) obey(w wish, now time.Time) {
 		return
 	}
 	v.course = w.course
-	if c := *w.course; c != nil && c.End {
+	if c := *w.course; c != nil && c.End && w.state == recipientQueued { // not held after it was ended
 		v.event, v.state, v.reason = ledger.Deferred, recipientQueued, ""
 	}
 	if v.state == recipientQueued {

@@ -355,7 +355,7 @@ func (t *turn) put(ctx context.Context, b *Batch, s *slot, r *rcpt, leased bool)
 	if err != nil {
 		return of, false, fmt.Errorf("%s: %w", key, err)
 	}
-	if !hasText(stored.Reply, t.filter.Reply) || t.course != nil && (*t.course).way() == stored.Course.way() {
+	if !hasText(stored.Reply, t.filter.Reply) || t.isOnCourse(stored) {
 		return of, false, nil
 	}
 	c := change{slot: s, number: r.number, leased: leased, state: t.state, due: stored.Due}
@@ -386,6 +386,12 @@ func (t *turn) put(ctx context.Context, b *Batch, s *slot, r *rcpt, leased bool)
 	}
 	b.Put = append(b.Put, Record{Key: key, Value: value})
 	return stored.Address, true, nil
+}
+
+// isOnCourse says that a recipient is on the way it is to go already, and that
+// nothing that was asked for meanwhile keeps it from there.
+func (t *turn) isOnCourse(r *recipientRecord) bool {
+	return t.course != nil && (*t.course).way() == r.Course.way() && (t.stays || r.State == t.state)
 }
 
 func (t *turn) fact(s *slot, rcpt []string) ledger.Fact {

@@ -34,6 +34,9 @@ type Submission struct {
 	// Facts tell of the message in the same durable batch. Without any, an
 	// accepted fact is made of the rest.
 	Facts []ledger.Fact
+	// Put is records of the keeper's own, written with the message and left when it
+	// is gone: never those of the queue.
+	Put []Record
 	// Held keeps the message without sending it, for this reason; empty: it is
 	// due at once.
 	Held mail.Reason

@@ -114,6 +114,8 @@ const (
 )
 
 func (b *board) open(perSite, attempts, leases int, limits Limits) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.perSite, b.maxAttempts, b.maxLeases, b.limits = perSite, attempts, leases, limits
 	b.freed = make(chan struct{}, 1)
 	b.domains, b.sites, b.orgs = make(map[domainShare]int), make(map[string]*site), make(map[string]*orgShare)

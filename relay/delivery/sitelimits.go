@@ -21,7 +21,7 @@ type SiteLimits struct {
 
 // Limits says what bounds a site. Domain is one that leads there: site names are
 // those of the best host, rules may be about either. It is asked again and
-// again, and must be quick.
+// again, and must be quick; when what it says changes, call Reshape.
 type Limits func(site string, domain mail.Domain) SiteLimits
 
 // SiteStatus is what the dispatcher knows of a site now: why mail for it is not on
@@ -56,6 +56,22 @@ func (d *Dispatcher) SiteOf(domain mail.Domain) (SiteStatus, bool) {
 
 // Sites is what is known of all sites, by name.
 func (d *Dispatcher) Sites() []SiteStatus { return d.board.statuses(time.Now()) }
+
+// Reshape asks Limits again for every site that is known: what changed counts from the
+// next attempt on, also where many messages wait and for a site that rests until its
+// rate lets another attempt begin.
+func (d *Dispatcher) Reshape() { d.board.reshape(time.Now()) }
+
+func (b *board) reshape(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.sites {
+		s.limits = b.limitsOf(s.name, s.domain)
+		s.state.reshape(now, s.limits)
+		b.settle(s, now)
+	}
+	b.free()
+}
 
 func (b *board) siteOf(domain mail.Domain) (name string, ok bool) {
 	b.mu.Lock()

@@ -49,6 +49,7 @@ type siteState struct {
 	dead    bool      // until then, mail is deferred without an attempt
 	why     Result    // what began it
 	next    time.Time // no attempt before: the rate
+	last    time.Time // attempt that began
 
 	spacing time.Duration // between attempts, learned of a site that takes some and refuses the rest
 	flowing time.Time     // the first attempt since the last pause
@@ -90,11 +91,17 @@ func (s *siteState) ready(now time.Time, l SiteLimits, underWay int) (ok bool, a
 // begin notes that an attempt began. Attempts are spaced evenly, so that no span of
 // time, wherever it begins, has more than the limit.
 func (s *siteState) begin(now time.Time, l SiteLimits) {
-	if interval := s.interval(s.slowed(now, l)); interval > 0 {
-		s.next = now.Add(interval)
-	}
+	s.last = now
+	s.reshape(now, l)
 	if s.flowing.IsZero() || s.flowing.Before(s.until) {
 		s.flowing = now
+	}
+}
+
+// reshape says when the next attempt may begin, by these limits.
+func (s *siteState) reshape(now time.Time, l SiteLimits) {
+	if interval := s.interval(s.slowed(now, l)); interval > 0 && !s.last.IsZero() {
+		s.next = s.last.Add(interval)
 	}
 }
 
