@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,4 +97,20 @@ func TestContractRegistryLoadsAsItStands(t *testing.T) {
 		t.FailNow()
 	}
 	t.Logf("%+v", *d.organisations[0].Sources[0])
+}
+
+func TestPrefixesAreOfOneOwner(t *testing.T) {
+	for _, s := range []string{"10.0.0.0/8", "2001:db8::/32", "fc00::/7", "fd00::/8", "fe80::/10", "fe80::/64", "fe80::/16"} {
+		if _, err := ParsePrefix(s); err != nil {
+			t.Errorf("%s: %v", s, err)
+		}
+	}
+	for s, want := range map[string]string{
+		"0.0.0.0/7": "/8", "::/0": "fe80::/10", "2001::/16": "fc00::/7", "fe00::/9": "too wide", "f800::/6": "too wide",
+		"10.0.0.1": "10.0.0.1/32", "fe80::1/64": "fe80::/64", "fe80::1%eth0": "no prefix", "::ffff:10.0.0.0/104": "IPv4",
+	} {
+		if _, err := ParsePrefix(s); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want something of %q", s, err, want)
+		}
+	}
 }

@@ -13,16 +13,17 @@ const (
 	narrowest4, narrowest6 = 28, 64 // kind address (ARCHITECTURE 6): addresses of one organisation alone
 	hybrid4, hybrid6       = 24, 64 // an organisation's own servers
 	wide4, wide6           = 8, 32  // networks that prove nothing by themselves: a credential's lock, a server's inside, a balancer
-	local6                 = 7      // fc00::/7 (RFC 4193), as wide as an inside may be
 )
 
-// uniqueLocal is the IPv6 addresses for the inside of networks (RFC 4193).
-var uniqueLocal = netip.MustParsePrefix("fc00::/7")
+// local6 is the IPv6 addresses that never come from the internet, however wide: for the
+// inside of networks (RFC 4193), and for one link (RFC 4291 section 2.5.6), which
+// servers such as Exchange name in their Received fields.
+var local6 = []netip.Prefix{netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10")}
 
 // ParsePrefix reads address/bits, written so that no bit after the prefix is set.
 // It refuses what is wider than a network of one owner can be: below /8, and
-// below /32 in IPv6 (fc00::/7 and its parts are taken). The error says what to
-// write.
+// below /32 in IPv6 (fc00::/7 and fe80::/10 and their parts are taken). The error
+// says what to write.
 func ParsePrefix(s string) (netip.Prefix, error) { return parsePrefix(s, wide4, wide6) }
 
 func parsePrefix(s string, bits4, bits6 int) (netip.Prefix, error) {
@@ -39,20 +40,20 @@ func parsePrefix(s string, bits4, bits6 int) (netip.Prefix, error) {
 	if p != p.Masked() {
 		return netip.Prefix{}, fmt.Errorf("%q has bits set after its length: write %s or %s", s, p.Masked(), netip.PrefixFrom(p.Addr(), p.Addr().BitLen()))
 	}
-	if p.Bits() < fewestBits(p, bits4, bits6) {
-		return netip.Prefix{}, fmt.Errorf("%s is too wide: at most /%d can stand here", s, fewestBits(p, bits4, bits6))
+	switch {
+	case p.Addr().Is4() && p.Bits() < bits4:
+		return netip.Prefix{}, fmt.Errorf("%s is too wide: at most /%d can stand here", s, bits4)
+	case p.Addr().Is4() || p.Bits() >= bits6 || bits6 == wide6 && slices.ContainsFunc(local6, within(p)):
+		return p, nil
+	case bits6 == wide6:
+		return netip.Prefix{}, fmt.Errorf("%s is too wide: at most /%d can stand here, or what lies in fc00::/7 (unique local) or fe80::/10 (link-local)", s, bits6)
 	}
-	return p, nil
+	return netip.Prefix{}, fmt.Errorf("%s is too wide: at most /%d can stand here", s, bits6)
 }
 
-func fewestBits(p netip.Prefix, bits4, bits6 int) int {
-	switch {
-	case p.Addr().Is4():
-		return bits4
-	case bits6 == wide6 && p.Bits() >= local6 && uniqueLocal.Contains(p.Addr()):
-		return local6
-	}
-	return bits6
+// within gives a function that says whether p lies in a prefix.
+func within(p netip.Prefix) func(netip.Prefix) bool {
+	return func(o netip.Prefix) bool { return o.Bits() <= p.Bits() && o.Contains(p.Addr()) }
 }
 
 // overlaps gives the first of several prefixes that shares an address with p.

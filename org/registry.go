@@ -2,7 +2,9 @@ package org
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -55,7 +57,11 @@ func ReadRegistryText(path string, data []byte) (Registry, []Problem) {
 func (r *Registry) Digest() [sha256.Size]byte { return r.digest }
 
 func unreadable(path string, err error) (Registry, []Problem) {
-	faults := []Problem{{File: path, Message: "the registry cannot be read: " + err.Error(), Hint: "check `registry` in the configuration and who may read the file"}}
+	hint := "check `registry` in the configuration and who may read the file"
+	if errors.Is(err, fs.ErrNotExist) {
+		hint = "check `registry` in the configuration, or make the file: an empty one is a relay of no organisation yet"
+	}
+	faults := []Problem{{File: path, Message: "the registry cannot be read: " + err.Error(), Hint: hint}}
 	return Registry{faults: faults}, faults
 }
 

@@ -367,7 +367,11 @@ func (b *builder) prefixes(where string, list []string, bits4, bits6 int, check 
 	for i, s := range list {
 		p, err := parsePrefix(s, bits4, bits6)
 		if err != nil {
-			b.refuse(b.below(where, i), "there is no way to write \"any address\": list the organisation's own", "%v", err)
+			hint := "there is no way to write \"any address\": list the organisation's own"
+			if strings.HasSuffix(where, ".internal") {
+				hint = "list the server's own networks one by one: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, fc00::/7, fe80::/10 or parts of them; what came from elsewhere is forwarded mail"
+			}
+			b.refuse(b.below(where, i), hint, "%v", err)
 			continue
 		}
 		check(b.below(where, i), p)

@@ -5,8 +5,16 @@
 #
 # Without VERSION it comes from git: the tag, or the tag and what came after it. The same
 # commit, Go and GOARCH give the same file, octet for octet. DIST is where it goes.
+#
+# Who gives the package to others sets both of these here, in the environment, and nowhere
+# else: MAINTAINER stands in the package, SECURITY_CONTACT in its SECURITY.md. The sources
+# have placeholders below .invalid (RFC 2606), which nobody can be reached at.
+#
+#   MAINTAINER='Ann Example <ann@example.org>' SECURITY_CONTACT=security@example.org packaging/build.sh
 set -eu
 cd "$(dirname "$0")/.."
+MAINTAINER=${MAINTAINER:-}
+SECURITY_CONTACT=${SECURITY_CONTACT:-}
 
 from_git() {
 	if tag=$(git describe --tags --match 'v[0-9]*' 2>/dev/null); then
@@ -45,11 +53,26 @@ gzip -9n "$STAGE"/man/*.1
 "$tell" completion zsh >"$STAGE/completion/_anechoic"
 "$tell" completion fish >"$STAGE/completion/anechoic.fish"
 cp -r README.md CHANGELOG.md SECURITY.md THREAT-MODEL.md docs/. "$STAGE/doc/"
+cp -r packaging "$STAGE/packaging"
+
+# fill VALUE PLACEHOLDER FILE puts a value in a placeholder's place.
+fill() {
+	if [ -z "$1" ]; then
+		echo "packaging: ${3##*/} keeps $2, where nobody can be reached: see the head of packaging/build.sh" >&2
+		return
+	fi
+	value=$(printf '%s' "$1" | sed 's/[&|\\]/\\&/g')
+	sed -i "s|$2|$value|" "$3"
+}
+fill "$MAINTAINER" 'Anechoic <maintainers@anechoic.invalid>' "$STAGE/packaging/nfpm.yaml"
+if [ -n "$SECURITY_CONTACT" ]; then
+	sed -i 's/ — \*\*a placeholder[^;]*; until$/, in private./; s/^then tell the people you have the program from, in private\. //' "$STAGE/doc/SECURITY.md"
+fi
+fill "$SECURITY_CONTACT" 'security@anechoic.invalid' "$STAGE/doc/SECURITY.md"
 
 mkdir -p "$DIST"
 DIST=$(cd "$DIST" && pwd)
 go build -C tools -o "$STAGE/debian" ./debian
-cp -r packaging "$STAGE/packaging"
 cd "$STAGE"
 find . -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 ./debian packaging/nfpm.yaml "$DIST"

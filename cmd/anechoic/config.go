@@ -100,10 +100,16 @@ func validated(file string, dir *org.Directory, findings []org.Finding) validati
 	return v
 }
 
+// warnAtMost is how many risks are told one by one: past it nobody reads.
+const warnAtMost = 50
+
 // warn tells of risks, beside the data.
 func (sh *shell) warn(findings []api.Finding) {
-	for _, f := range findings {
+	for _, f := range findings[:min(len(findings), warnAtMost)] {
 		sh.notef("warning: %s\n", f)
+	}
+	if more := len(findings) - warnAtMost; more > 0 {
+		sh.notef("warning: and %s more: --json lists all\n", grouped(int64(more)))
 	}
 }
 

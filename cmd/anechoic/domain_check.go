@@ -22,6 +22,7 @@ import (
 	"anechoic/org"
 	"anechoic/relay/signing"
 	"anechoic/standard/dkim"
+	"anechoic/watch/response"
 )
 
 // domainReport is what `domain check` found of one domain.
@@ -43,7 +44,8 @@ func (sh *shell) domainCheckCommand() *cobra.Command {
 proof of the domain, SPF, each DKIM key, DMARC, MX where mail comes in here, and the
 reverse names of the addresses that mail leaves from. Each record is asked for at the
 relay's own resolver and, past every cache, at each name server of the zone; what
-differs is shown. What is missing is printed as lines of a zone file.
+differs is shown. What is missing is printed as lines of a zone file. The keys of a
+domain that is killed (anechoic response list) should not be in DNS.
 
 It needs no running relay, but for keys that the relay made itself: only it has
 them. Exits with 3 if something is missing or wrong.`,
@@ -70,6 +72,7 @@ type outsideView struct {
 	names  *probe.Names
 	egress []netip.Addr      // that a person named
 	keys   []signing.KeyInfo // of the running relay; nil: none runs
+	kills  kills             // of domains, as the running relay knows them
 	whyNot string            // why there are none
 }
 
@@ -112,12 +115,19 @@ func namesOf(c config.Config) (*probe.Names, error) {
 func (v *outsideView) askKeys(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	keys, err := api.NewClient(v.config.DataDir).Keys(ctx, "", "")
+	client := api.NewClient(v.config.DataDir)
+	keys, err := client.Keys(ctx, "", "")
 	if err != nil {
 		v.whyNot = err.Error()
 		return
 	}
 	v.keys = keys
+	known, err := client.Responses(ctx, "")
+	for _, r := range known.Responses {
+		if err == nil && r.DNS() == response.Withdraw {
+			v.kills = append(v.kills, r)
+		}
+	}
 }
 
 // keysOf are the keys of a domain that DNS is to know.
@@ -130,7 +140,7 @@ func (v *outsideView) keysOf(d *org.Domain) (list []probe.Key) {
 	}
 	for _, k := range v.keys {
 		if k.Domain == d.Name.String() && k.Stage != signing.StageRetired {
-			list = append(list, probe.Key{Selector: k.Selector, Algorithm: k.Algorithm, Record: k.RecordValue, Why: k.Detail, Revoked: k.Stage == signing.StageRevoked})
+			list = append(list, probe.Key{Selector: k.Selector, Algorithm: k.Algorithm, Record: k.RecordValue, Why: k.Detail, Revoked: k.Stage == signing.StageRevoked, Killed: v.kills.of(k) == response.Withdraw})
 		}
 	}
 	return list

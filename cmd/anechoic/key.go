@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"anechoic/control/api"
 	"anechoic/relay/signing"
+	"anechoic/watch/response"
 )
 
 func (sh *shell) keyCommand() *cobra.Command {
@@ -40,7 +42,10 @@ key that is not published is not used. Stages:
   active    published, and no newer one of its algorithm was seen
   retiring  a newer one signs; leave the record in DNS until the day shown
   retired   record and registry line may be taken out
-  revoked   never signs again; its record has an empty p=`,
+  revoked   never signs again; its record has an empty p=
+
+While the domain of a key is killed (anechoic response list) its record is to be
+withdrawn from DNS, whatever its stage; afterwards it is to be published again.`,
 		Example: `  anechoic key list
   anechoic key list --org acme
   anechoic key list --json`,
@@ -57,22 +62,82 @@ func (sh *shell) keyList(ctx context.Context, org, domain string) error {
 	if err != nil {
 		return err
 	}
+	kills, err := sh.kills(ctx, org)
+	if err != nil {
+		return err
+	}
+	list := make([]listedKey, len(keys))
+	for i, k := range keys {
+		list[i] = listedKey{k, kills.of(k)}
+	}
 	if sh.asJSON {
-		return sh.printJSON(keys)
+		return sh.printJSON(list)
 	}
 	var rows [][]string
-	for _, k := range keys {
-		rows = append(rows, []string{k.Organisation, k.Domain, k.Selector, k.Algorithm, yesNo(k.Published), k.RecordName, stageText(k)})
+	for _, k := range list {
+		stage := stageText(k.KeyInfo)
+		if k.DNS != response.NothingInDNS {
+			stage += "; " + strings.TrimSuffix(string(k.DNS), ",")
+		}
+		rows = append(rows, []string{k.Organisation, k.Domain, k.Selector, k.Algorithm, yesNo(k.Published), k.RecordName, stage})
 	}
 	if err := sh.table("ORG DOMAIN SELECTOR ALGORITHM PUBLISHED RECORD STAGE", rows); err != nil {
 		return err
 	}
-	for _, k := range keys {
-		if !k.Published && k.Stage != signing.StageRetired {
+	kills.tell(sh)
+	for _, k := range list {
+		if k.DNS != response.Withdraw && !k.Published && k.Stage != signing.StageRetired {
 			sh.notef("%s: %s (anechoic key show %s %s prints it)\n", k.RecordName, orDash(k.Detail), k.Domain, k.Selector)
 		}
 	}
 	return nil
+}
+
+// listedKey is a key with what a kill of its domain asks for.
+type listedKey struct {
+	signing.KeyInfo
+	DNS response.InDNS `json:"dns,omitempty"`
+}
+
+// kills are the orders that killed domains, those in force and those that are over.
+type kills []api.Response
+
+// kills asks the relay for them.
+func (sh *shell) kills(ctx context.Context, org string) (list kills, err error) {
+	known, err := asked(ctx, sh, func(ctx context.Context, c *api.Client) (api.ResponseList, error) { return c.Responses(ctx, org) })
+	for _, r := range known.Responses {
+		if r.DNS() != response.NothingInDNS {
+			list = append(list, r)
+		}
+	}
+	return list, err
+}
+
+// of is what is to be done with the record of a key. What was killed once and is
+// published is as it should be.
+func (l kills) of(k signing.KeyInfo) response.InDNS {
+	again := response.NothingInDNS
+	for _, r := range l {
+		if r.Scope.Org != k.Organisation || r.Scope.Domain != k.Domain && !strings.HasSuffix(r.Scope.Domain, "."+k.Domain) {
+			continue
+		}
+		switch what := r.DNS(); {
+		case what == response.Withdraw:
+			return what
+		case !k.Published && k.Stage != signing.StageRetired && k.Stage != signing.StageRevoked:
+			again = what
+		}
+	}
+	return again
+}
+
+// tell says which domains are killed now.
+func (l kills) tell(sh *shell) {
+	for _, r := range l {
+		if r.DNS() == response.Withdraw {
+			sh.notef("%s is killed (anechoic response show %s): %s\n", r.Scope.Domain, r.ID, r.Records)
+		}
+	}
 }
 
 func (sh *shell) keys(ctx context.Context, org, domain string) ([]signing.KeyInfo, error) {

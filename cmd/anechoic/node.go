@@ -33,7 +33,7 @@ func (sh *shell) configFile() (string, error) {
 			return "", fmt.Errorf("configuration: %w", err)
 		}
 	}
-	return "", usagef("there is no anechoic.toml or relay.toml here and no %s: name one with --config FILE", systemConfig)
+	return "", usagef("there is no anechoic.toml or relay.toml here and no %s: name one with --config FILE, or write one (docs/first-configuration.md begins with it; anechoic demo needs none)", systemConfig)
 }
 
 // dataDir is the data directory of the configuration. A file that has faults

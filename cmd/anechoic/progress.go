@@ -2,22 +2,21 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"time"
 )
 
-// How often long work says how far it came: a bar on a terminal, a line elsewhere.
-const (
-	drawEvery = 200 * time.Millisecond
-	lineEvery = 10 * time.Second
-)
+// drawEvery is how often long work says how far it came.
+const drawEvery = 200 * time.Millisecond
 
 // barWidth is how many characters a bar has.
 const barWidth = 24
 
 // work tells a person on standard error how far a long command came, how fast it
-// is, and how long the rest will take: in one line that is drawn again on a
-// terminal, in a plain line now and then elsewhere, and not at all with --json.
+// is, and how long the rest will take, in one line that is drawn again. Nothing of it
+// is written where standard error is no terminal, so that a job of cron mails its
+// answer alone, nor with --json.
 //
 //	w := sh.work("messages")
 //	defer w.end()
@@ -27,7 +26,7 @@ const barWidth = 24
 type work struct {
 	sh      *shell
 	noun    string
-	bar     bool // a terminal
+	bar     bool // a terminal that can draw
 	started time.Time
 	told    time.Time
 	drawn   bool
@@ -35,7 +34,7 @@ type work struct {
 
 func (sh *shell) work(noun string) *work {
 	now := time.Now()
-	return &work{sh: sh, noun: noun, bar: isTerminal(sh.errs), started: now, told: now}
+	return &work{sh: sh, noun: noun, bar: isTerminal(sh.errs) && os.Getenv("TERM") != "dumb", started: now, told: now}
 }
 
 // reached says how much is done; of is all of it, 0 where that is not known.
@@ -43,20 +42,11 @@ func (w *work) reached(done, of int64) { w.at(time.Now(), done, of) }
 
 // at is reached at a time.
 func (w *work) at(now time.Time, done, of int64) {
-	every := lineEvery
-	if w.bar {
-		every = drawEvery
-	}
-	if w.sh.asJSON || now.Sub(w.told) < every {
+	if !w.bar || w.sh.asJSON || now.Sub(w.told) < drawEvery {
 		return
 	}
-	w.told = now
+	w.told, w.drawn = now, true
 	line := workLine(w.noun, done, of, now.Sub(w.started))
-	if !w.bar {
-		w.sh.notef("%s\n", line)
-		return
-	}
-	w.drawn = true
 	fmt.Fprintf(w.sh.errs, "\r%s%s", printable(bar(done, of)+line), eraseLine)
 }
 

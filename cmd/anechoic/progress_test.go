@@ -36,23 +36,31 @@ func TestWorkTellsHowFarItCame(t *testing.T) {
 	}
 }
 
-// Off a terminal there is a line every ten seconds, and nothing before.
-func TestWorkOffATerminalWritesPlainLines(t *testing.T) {
+func TestWorkIsDrawnOnATerminalAndTakenAway(t *testing.T) {
+	var errs strings.Builder
+	w := (&shell{errs: &errs}).work("messages")
+	w.bar = true
+	w.at(w.started.Add(drawEvery/2), 1, 1000)
+	w.at(w.started.Add(10*time.Second), 100, 1000)
+	w.at(w.started.Add(10*time.Second+drawEvery/2), 101, 1000)
+	w.end()
+	want := "\r[##......................]  10%  100 of 1,000 messages, 10 a second, 1 min 30 s left" + eraseLine + "\r" + eraseLine
+	if got := errs.String(); got != want {
+		t.Errorf("it writes %q, want %q", got, want)
+	}
+}
+
+func TestNoWorkIsDrawnOffATerminalOrWithJSON(t *testing.T) {
 	var errs strings.Builder
 	sh := &shell{errs: &errs}
 	w := sh.work("messages")
-	w.at(w.started.Add(9*time.Second), 90, 1000)
-	w.at(w.started.Add(10*time.Second), 100, 1000)
-	w.at(w.started.Add(19*time.Second), 190, 1000)
+	w.at(w.started.Add(time.Hour), 90, 1000)
 	w.end()
-	if got, want := errs.String(), "100 of 1,000 messages, 10 a second, 1 min 30 s left\n"; got != want {
-		t.Errorf("it writes %q, want %q", got, want)
-	}
-	errs.Reset()
-	sh.asJSON = true
-	w.at(w.started.Add(time.Hour), 190, 1000)
+	sh.asJSON, w.bar = true, true
+	w.at(w.started.Add(2*time.Hour), 190, 1000)
+	w.end()
 	if errs.Len() > 0 {
-		t.Errorf("with --json it writes %q", errs.String())
+		t.Errorf("it writes %q", errs.String())
 	}
 }
 

@@ -225,7 +225,11 @@ func editFault(err error) error {
 
 // newFindings are those that were not there before.
 func newFindings(before, after []org.Finding) []api.Finding {
-	fresh := slices.DeleteFunc(slices.Clone(after), func(f org.Finding) bool { return slices.Contains(before, f) })
+	known := make(map[org.Finding]bool, len(before)) // a large registry has a great many
+	for _, f := range before {
+		known[f] = true
+	}
+	fresh := slices.DeleteFunc(slices.Clone(after), func(f org.Finding) bool { return known[f] })
 	return append([]api.Finding{}, api.Findings(fresh)...)
 }
 

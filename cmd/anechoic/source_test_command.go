@@ -53,8 +53,10 @@ looks at it as a receiver would. Nothing leaves the machine.
 
 For a credential source the message is sent from here, over the relay's submission
 port, with the password of the source: from --secret-file, a prompt, or standard
-input. For every other source the address is shown, and the message is yours to send:
-from the tenant, the server or the application that the source stands for.
+input. One that is locked to addresses this machine does not have cannot be proven
+from here. For it, and for every other source, the address is shown, and the message
+is yours to send: from the tenant, the server or the application that the source
+stands for.
 
 Then the relay tries to be you: it asks attribution and policy again with what came,
 changed as a stranger would have to change it, and opens sessions to itself without
@@ -133,7 +135,12 @@ func (sh *shell) sendProbe(ctx context.Context, p *api.Probe, trial sourceTrial)
 	if err != nil {
 		return err
 	}
-	if p.Kind != string(org.Credential) {
+	if p.Kind == string(org.Credential) && !fromHere(p) {
+		sh.notef("%s/%s is locked to %s, and this machine is none of it: that the source works cannot be proven from here.\n"+
+			"Send as user %s from a machine in there, the application itself at best; or take the lock out while you try: anechoic source set %s %s addresses=\n",
+			p.Organisation, p.Source, strings.Join(p.LockedTo, ", "), p.Username, p.Organisation, p.Source)
+	}
+	if p.Kind != string(org.Credential) || !fromHere(p) {
 		sh.notef("Send a message from %s to\n\n    %s\n\nby the way that %s/%s stands for. Waiting %s for it.\n", whoMaySend(p, trial.from), p.Address, p.Organisation, p.Source, span(trial.wait))
 		return nil
 	}
@@ -160,6 +167,23 @@ func (sh *shell) sendProbe(ctx context.Context, p *api.Probe, trial sourceTrial)
 		return nil // the relay tells why
 	}
 	return err
+}
+
+// fromHere says that a client on this machine may use the user name: its address is the
+// listener's own.
+func fromHere(p *api.Probe) bool {
+	if len(p.LockedTo) == 0 {
+		return true
+	}
+	l, err := submissionOf(p.Listeners)
+	if err != nil {
+		return true // sending tells
+	}
+	at, err := netip.ParseAddrPort(localOf(l.Address))
+	return err != nil || slices.ContainsFunc(p.LockedTo, func(network string) bool {
+		n, err := netip.ParsePrefix(network)
+		return err != nil || n.Contains(at.Addr().Unmap())
+	})
 }
 
 // whoMaySend says in words which addresses a source may send as.

@@ -281,11 +281,6 @@ func (c *Client) DeleteSearch(ctx context.Context, name SavedName) (SavedName, e
 	return ask[SavedName](ctx, c, http.MethodPost, "/api/v1/searches/delete", nil, name)
 }
 
-// Verify has the relay check its ledger.
-func (c *Client) Verify(ctx context.Context) (Verified, error) {
-	return get[Verified](ctx, c, "/api/v1/log/verify", nil)
-}
-
 // Log calls visit for each fact of a query, in order, until it says false, the
 // stream ends or ctx does.
 func (c *Client) Log(ctx context.Context, query url.Values, visit func(ledger.Fact) bool) error {

@@ -63,7 +63,7 @@ func TestTheClientAsksEverything(t *testing.T) {
 	if m, err := c.Message(ctx, id); err != nil || len(m.Facts) != 2 {
 		t.Errorf("message: %+v, %v", m, err)
 	}
-	if v, err := c.Verify(ctx); err != nil || !v.OK {
+	if v, err := c.Verify(ctx, func(uint64, uint64) {}); err != nil || !v.OK {
 		t.Errorf("verify: %+v, %v", v, err)
 	}
 	if done, err := c.Reload(ctx); err != nil || done.Generation != 7 {

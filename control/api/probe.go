@@ -34,7 +34,8 @@ type Probe struct {
 	Source       string    `json:"source"`
 	Kind         string    `json:"kind"`
 	Username     string    `json:"username,omitempty"`
-	From         []string  `json:"from"` // what the source may send as
+	LockedTo     []string  `json:"locked_to,omitempty"` // the networks that alone may use the user name
+	From         []string  `json:"from"`                // what the source may send as
 	Expires      time.Time `json:"expires"`
 
 	SecretHeader string     `json:"secret_header,omitempty"` // the name of the field that the source's mail bears

@@ -26,7 +26,7 @@ type Responding struct {
 	Orders  func(context.Context) ([]response.Order, error)
 	Apply   func(context.Context, response.Wish) (response.Change, error)
 	End     func(ctx context.Context, id, by, why string) (response.Change, error)
-	Records func(domain string) string // which DKIM records a killed domain is to withdraw
+	Records func(domain string, what response.InDNS) string // which DKIM records of a domain that is to be done with
 }
 
 // FindingList is GET /api/v1/findings.
@@ -49,7 +49,7 @@ type CampaignPage struct {
 type Response struct {
 	response.Order
 	State   string `json:"state"`             // in force, proposed, ended
-	Records string `json:"records,omitempty"` // of kill: what is to be withdrawn from DNS
+	Records string `json:"records,omitempty"` // of kill: what is to be withdrawn from DNS, or published there again
 }
 
 // ResponseList is GET /api/v1/responses.
@@ -149,9 +149,13 @@ func (s *Server) response(ctx context.Context, r *http.Request) (any, error) {
 }
 
 func (s *Server) responseOf(o response.Order) Response {
+	return s.toldWith(o, o.DNS())
+}
+
+func (s *Server) toldWith(o response.Order, what response.InDNS) Response {
 	told := Response{Order: o, State: o.State()}
-	if o.InForce() && o.Step == response.Kill {
-		told.Records = s.Responding.Records(o.Scope.Domain)
+	if what != response.NothingInDNS {
+		told.Records = s.Responding.Records(o.Scope.Domain, what)
 	}
 	return told
 }
@@ -175,7 +179,7 @@ func (s *Server) applyResponse(ctx context.Context, r *http.Request) (any, error
 	if err != nil {
 		return nil, badResponse(err)
 	}
-	return s.responseOf(c.Order), nil
+	return s.toldWith(c.Order, c.DNS()), nil
 }
 
 // endResponse is POST /api/v1/responses/{id}/end.
@@ -188,7 +192,7 @@ func (s *Server) endResponse(ctx context.Context, r *http.Request) (any, error) 
 	if err != nil {
 		return nil, badResponse(err)
 	}
-	return s.responseOf(c.Order), nil
+	return s.toldWith(c.Order, c.DNS()), nil
 }
 
 func badResponse(err error) error {

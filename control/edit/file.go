@@ -77,46 +77,70 @@ func (f File) Replace(text []byte) (File, error) {
 	if err := f.unchanged(); err != nil {
 		return File{}, err
 	}
-	if err := f.write(text); err != nil {
-		return File{}, err
-	}
-	return Open(f.Path)
+	info, err := f.write(text)
+	return File{Path: f.Path, Text: text, info: info}, err
 }
+
+// comparedAtOnce is how much of a file is read for a comparison.
+const comparedAtOnce = 256 << 10
 
 // unchanged reads the file again: times of files are too coarse to tell.
 func (f File) unchanged() error {
-	now, err := Open(f.Path)
+	in, err := os.Open(f.Path)
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(now.Text, f.Text) {
-		return fmt.Errorf("%s: %w", f.Path, ErrChanged)
+	defer in.Close()
+	same, err := holds(in, f.Text)
+	if err == nil && !same {
+		err = fmt.Errorf("%s: %w", f.Path, ErrChanged)
 	}
-	return nil
+	return err
 }
 
-func (f File) write(text []byte) (err error) {
+// holds says that what is read is a text, and nothing more.
+func holds(in io.Reader, text []byte) (bool, error) {
+	some := make([]byte, comparedAtOnce)
+	for {
+		n, err := in.Read(some)
+		if !bytes.HasPrefix(text, some[:n]) {
+			return false, nil
+		}
+		text = text[n:]
+		if err == io.EOF {
+			return len(text) == 0, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+// write gives what the new file is.
+func (f File) write(text []byte) (info fs.FileInfo, err error) {
 	folder := filepath.Dir(f.Path)
 	out, err := os.CreateTemp(folder, "."+filepath.Base(f.Path)+".*.new")
 	if err != nil {
-		return fmt.Errorf("nothing can be written beside %s, which is how it is changed: %w", f.Path, err)
+		return nil, fmt.Errorf("nothing can be written beside %s, which is how it is changed: %w", f.Path, err)
 	}
 	defer func() {
 		if err != nil {
 			_ = os.Remove(out.Name()) // nothing more can be done about what was not finished
 		}
 	}()
-	err = f.fill(out, text)
+	if err = f.fill(out, text); err == nil {
+		info, err = out.Stat()
+	}
 	if closed := out.Close(); err == nil {
 		err = closed
 	}
 	if err != nil {
-		return fmt.Errorf("write %s: %w", f.Path, err)
+		return nil, fmt.Errorf("write %s: %w", f.Path, err)
 	}
 	if err := os.Rename(out.Name(), f.Path); err != nil {
-		return err
+		return nil, err
 	}
-	return syncFolder(folder)
+	return info, syncFolder(folder)
 }
 
 // fill writes the text and gives it mode and owner of the file, before anybody can

@@ -30,6 +30,7 @@ type Key struct {
 	Record    string // what is to be published; empty: not known here
 	Why       string // why it is not known
 	Revoked   bool
+	Killed    bool // the domain is: the record is to be withdrawn for the time being
 }
 
 // Domain is one registered domain with all that DNS should say about it.
@@ -88,7 +89,8 @@ func (d *Domain) zone(ctx context.Context, n *Names) Check {
 	}
 	c.Seen = zone + ", at " + strings.Join(names, ", ") + ", and " + resolverName
 	if note != "" {
-		c.Seen = "only " + resolverName + " is asked; the zone's own servers were " + note
+		c.State, c.Seen = Skipped, "only "+resolverName+" is asked; the zone's own servers were "+note
+		c.Fix = "see that the zone's NS records can be looked up from here: receivers ask those servers, and what they have was not seen"
 	}
 	return c
 }
@@ -120,6 +122,10 @@ func (d *Domain) key(ctx context.Context, n *Names, k Key) Check {
 	}
 	r := n.TXT(ctx, name)
 	judge := func(records []string) Verdict { return JudgeKey(records, k.Record) }
+	if k.Killed {
+		c.Expected = "no key, while the domain is killed"
+		return r.Over(c, JudgeWithdrawn)
+	}
 	if k.Revoked {
 		judge = JudgeRevoked
 	}

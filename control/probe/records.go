@@ -79,6 +79,17 @@ func JudgeRevoked(records []string) Verdict {
 	return ok("taken back")
 }
 
+// JudgeWithdrawn compares the records at the selector of a key of a domain that is
+// killed.
+func JudgeWithdrawn(records []string) Verdict {
+	for _, txt := range records {
+		if r, err := dkim.ParseRecord(txt); err == nil && !r.Revoked() {
+			return Verdict{Problem, "DNS publishes the key of a domain that is killed", "withdraw the record: signatures that were made already are believed while it is there. When the kill ends (anechoic response end), publish it again as it was"}
+		}
+	}
+	return ok("withdrawn, while the domain is killed")
+}
+
 // keyText is the value of p=, without white space.
 func keyText(record string) string {
 	for tag := range strings.SplitSeq(record, ";") {

@@ -84,6 +84,14 @@ func TestKeyRecordsAreCompared(t *testing.T) {
 	if got := JudgeRevoked([]string{"v=DKIM1; p="}); got.State != OK {
 		t.Errorf("a revoked key that is taken back is %+v", got)
 	}
+	if got := JudgeWithdrawn([]string{wanted}); got.State != Problem || !strings.Contains(got.Fix, "withdraw") {
+		t.Errorf("a killed domain's key that is published is %+v", got)
+	}
+	for _, gone := range [][]string{nil, {"v=DKIM1; p="}, {"v=spf1 -all"}} {
+		if got := JudgeWithdrawn(gone); got.State != OK {
+			t.Errorf("a killed domain's key that is gone (%q) is %+v", gone, got)
+		}
+	}
 }
 
 func TestDMARCRecordsAreCompared(t *testing.T) {

@@ -17,10 +17,11 @@ import (
 // a struct that is one list of tables ([[organisation]], again and again) is filled
 // in one pass, in pieces, as many at a time as there are processors.
 //
-// It takes plain texts only. Where it has the least doubt (a fault, a key given
-// twice, a form that is rare) it gives up, and Decode reads the whole text the
-// careful way, which tells what is wrong. So what it takes is what the careful way
-// takes without a problem, with the same outcome; a fuzzer compares the two.
+// It takes plain texts only. A piece about which it has the least doubt (a fault, a
+// key given twice, a form that is rare) is read the careful way, that piece alone; if
+// that finds a fault quick gives up, and Decode reads the whole text the careful way,
+// which tells what is wrong. So what it takes is what the careful way takes without a
+// problem, with the same outcome; a fuzzer compares the two.
 //
 // A piece begins with a line [[organisation]]. That such a line is a header, and no
 // part of a text of several lines or of a list, is known when the piece before it
@@ -44,7 +45,7 @@ func quick(data []byte, target any, pieceSize int) bool {
 	if list.form.kind != aList || list.form.of.kind != aTable || whole.Field(list.at).Len() > 0 {
 		return false
 	}
-	filled, ok := readPieces(root, whole.Type(), cut(data, "[["+name+"]]", pieceSize))
+	filled, ok := readPieces(root, name, whole.Type(), cut(data, "[["+name+"]]", pieceSize))
 	if ok {
 		join(whole.Field(list.at), filled, list.at)
 	}
@@ -81,8 +82,8 @@ func lineWith(data []byte, header string, from int) int {
 	}
 }
 
-// readPieces fills a struct from each piece; false if there is doubt about one.
-func readPieces(root *form, shape reflect.Type, pieces [][]byte) ([]reflect.Value, bool) {
+// readPieces fills a struct from each piece; false if there is a fault in one.
+func readPieces(root *form, name string, shape reflect.Type, pieces [][]byte) ([]reflect.Value, bool) {
 	filled := make([]reflect.Value, len(pieces))
 	var next atomic.Int64
 	var doubt atomic.Bool
@@ -92,7 +93,11 @@ func readPieces(root *form, shape reflect.Type, pieces [][]byte) ([]reflect.Valu
 			r := reader{texts: make(map[string]string)}
 			for i := next.Add(1) - 1; int(i) < len(pieces) && !doubt.Load(); i = next.Add(1) - 1 {
 				filled[i] = reflect.New(shape).Elem()
-				if !r.read(root, filled[i], pieces[i]) {
+				if r.read(root, filled[i], pieces[i]) {
+					continue
+				}
+				filled[i] = reflect.New(shape).Elem()
+				if !readAlone(name, filled[i], pieces[i]) {
 					doubt.Store(true)
 				}
 			}
@@ -100,6 +105,22 @@ func readPieces(root *form, shape reflect.Type, pieces [][]byte) ([]reflect.Valu
 	}
 	work.Wait()
 	return filled, !doubt.Load()
+}
+
+// readAlone fills a struct from a piece the careful way; false if there is a fault,
+// or anything before the first header, which could be about other pieces too.
+func readAlone(name string, value reflect.Value, piece []byte) bool {
+	var p unstable.Parser
+	p.Reset(piece)
+	if !p.NextExpression() || p.Expression().Kind != unstable.ArrayTable {
+		return false
+	}
+	keys := p.Expression().Key()
+	if !keys.Next() || !keys.IsLast() || string(keys.Node().Data) != name {
+		return false
+	}
+	d := &Document{clean: piece, shape: value.Type()}
+	return len(d.careful(value.Addr().Interface())) == 0
 }
 
 // join puts the lists of all pieces behind each other.

@@ -110,16 +110,37 @@ func TestWhatIsNotPlainIsLeftToTheCarefulWay(t *testing.T) {
 		"a list for a table":         "[[garden]]\n[[garden.gate]]\n",
 		"of the top":                 "[garden]\nname = \"a\"\n",
 		"in one line":                "garden = [ { name = \"a\" } ]\n",
-		"a table left out":           "[[garden]]\n[garden.shed.tools]\n",
-		"dotted":                     "[[garden]]\ngate.tools.spades = 1\n",
-		"a large number":             "[[garden]]\n[[garden.bed]]\nsize = 1234567890\n",
-		"a number in another form":   "[[garden]]\n[[garden.bed]]\nsize = 1_0\n",
 		"no such day":                "[[garden]]\nsince = 2026-02-30\n",
 		"a time where a date stands": "[[garden]]\nsince = 2026-02-03T01:02:03\n",
 		"not UTF-8":                  "[[garden]]\nname = \"\xff\"\n",
 	} {
 		if both(t, text, 8) || both(t, text, 1000) {
 			t.Errorf("%s: it was taken", name)
+		}
+	}
+}
+
+// A rare form costs its own piece time, and not the whole text.
+func TestAPieceWithARareFormIsReadAlone(t *testing.T) {
+	for name, text := range map[string]string{
+		"a table left out":         "[garden.shed.tools]\nspades = 2\n",
+		"dotted":                   "gate.tools.spades = 1\n",
+		"a large number":           "[[garden.bed]]\nsize = 1234567890\n",
+		"a number in another form": "[[garden.bed]]\nsize = 1_0\n",
+	} {
+		whole := "# first\n[[garden]]\nname = \"a\"\n[[garden]]\n" + text + "[[garden]]\nname = \"c\"\n"
+		for _, size := range []int{1, 30, 1000} {
+			if !both(t, whole, size) {
+				t.Errorf("%s, in pieces of %d: given up", name, size)
+			}
+		}
+	}
+	for _, text := range []string{
+		"garden = [ { name = \"a\" } ]\n\n[[garden]]\nname = \"b\"\n",
+		"[[garden]]\ngate.tools.spades = 1\n[[garden]]\nnome = \"a\"\n",
+	} {
+		if both(t, text, 1) || both(t, text, 1000) {
+			t.Errorf("it took %q", text)
 		}
 	}
 }

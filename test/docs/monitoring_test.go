@@ -2,6 +2,7 @@ package docs
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -149,3 +150,65 @@ func TestTheDashboardAsksForMetricsThatExistInPanelsThatDoNotOverlap(t *testing.
 		}
 	}
 }
+
+// Grafana itself is no part of the tests: what it would make of the file is held against
+// the fields that its dashboards have, and each question against Prometheus' own parser.
+func TestTheDashboardHasTheFieldsOfOneAndPrometheusReadsItsQuestions(t *testing.T) {
+	var d struct {
+		UID, Title    string
+		SchemaVersion int
+		Refresh       string
+		Time          struct{ From, To string }
+		Panels        []struct {
+			Type, Title string
+			FieldConfig struct {
+				Defaults struct{ Unit string }
+			}
+			Options map[string]any
+			Targets []struct{ RefID, Expr, LegendFormat string }
+		}
+	}
+	if err := json.Unmarshal([]byte(monitoringFile(t, "dashboard.json")), &d); err != nil {
+		t.Fatal(err)
+	}
+	if d.UID == "" || d.Title == "" || d.SchemaVersion < 36 || d.Refresh == "" || d.Time.From == "" || d.Time.To == "" {
+		t.Errorf("%+v lacks what a dashboard has", d)
+	}
+	var rules strings.Builder
+	rules.WriteString("groups:\n  - name: dashboard\n    rules:\n")
+	for i, p := range d.Panels {
+		if p.Type != "stat" && p.Type != "timeseries" || p.FieldConfig.Defaults.Unit == "" || len(p.Options) == 0 {
+			t.Errorf("%s: type %q, unit %q, %d options", p.Title, p.Type, p.FieldConfig.Defaults.Unit, len(p.Options))
+		}
+		seen := map[string]bool{}
+		for k, target := range p.Targets {
+			if target.RefID == "" || seen[target.RefID] {
+				t.Errorf("%s: the refId %q is empty or taken", p.Title, target.RefID)
+			}
+			seen[target.RefID] = true
+			for _, label := range legendLabel.FindAllStringSubmatch(target.LegendFormat, -1) {
+				if !regexp.MustCompile(`\bby \([^)]*\b` + label[1] + `\b`).MatchString(target.Expr) {
+					t.Errorf("%s: the legend names %s, which %s drops", p.Title, label[1], target.Expr)
+				}
+			}
+			expression, err := json.Marshal(strings.ReplaceAll(target.Expr, "$instance", ".*"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(&rules, "      - record: panel_%d_%d\n        expr: %s\n", i, k, expression)
+		}
+	}
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Skip("promtool is missing: apt-get install prometheus")
+	}
+	file := filepath.Join(t.TempDir(), "rules.yml")
+	if err := os.WriteFile(file, []byte(rules.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := exec.Command(promtool, "check", "rules", file).CombinedOutput(); err != nil {
+		t.Errorf("promtool check rules: %v\n%s", err, text)
+	}
+}
+
+var legendLabel = regexp.MustCompile(`\{\{\s*([a-z_]+)\s*\}\}`)
