@@ -29,13 +29,27 @@ type people struct {
 	mu      sync.Mutex
 	headers []string
 	posts   []string
+	letters []letter
+}
+
+// letter is an envelope as it arrived.
+type letter struct{ from, to string }
+
+// Answer is sink.Behaviour: it takes everything, and writes down for whom.
+func (p *people) Answer(q sink.Question) sink.Answer {
+	if q.Stage == sink.Recipient {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.letters = append(p.letters, letter{q.From, q.To})
+	}
+	return sink.Answer{}
 }
 
 func newPeople(t *testing.T) *people {
 	t.Helper()
 	p := new(people)
 	var err error
-	p.sink, err = sink.Open(sink.Options{Addr: "127.0.0.1:0", Domain: "people.example", Behaviour: sink.Plain{}, Stamp: func(header []byte) (string, time.Time, bool) {
+	p.sink, err = sink.Open(sink.Options{Addr: "127.0.0.1:0", Domain: "people.example", Behaviour: p, Stamp: func(header []byte) (string, time.Time, bool) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.headers = append(p.headers, string(header))

@@ -103,8 +103,8 @@ func (a *App) tellResponses(ctx context.Context, changes []response.Change) {
 			severity = alert.Critical
 		}
 		a.tellPeople(ctx, alert.Alert{
-			Key: "response " + c.Order.ID, Org: c.Order.Scope.Org, Kind: alertResponse, Severity: severity, Title: c.Sentence(), Time: time.Now().UTC(), Ended: c.Order.Over(),
-			Text:   c.Sentence() + "\n\nanechoic response show " + c.Order.ID + " tells more; anechoic response end " + c.Order.ID + " takes it back.",
+			Key: "response " + c.Order.ID, Org: c.Order.Scope.Org, Kind: alertResponse, Severity: severity, Title: c.Sentence(), Time: time.Now().UTC(), News: true, Ended: c.Order.Over(),
+			Text:   c.Sentence() + a.recordsToDo(c) + "\n\nanechoic response show " + c.Order.ID + " tells more; anechoic response end " + c.Order.ID + " takes it back.",
 			Fields: [][2]string{{"step", c.Order.Step.String()}, {"scope", response.ScopeText(c.Order.Scope)}},
 		})
 	}

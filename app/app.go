@@ -199,6 +199,7 @@ func (a *App) openStore() (err error) {
 		return err
 	}
 	a.limits = newLimits(a.config.Limits)
+	a.limits.metrics = a.metrics
 	a.store = measuredStore{a.engine, a.metrics, a.limits}
 	a.recorder = newRecorder(a.store, a.log)
 	return a.orgs.load(context.Background(), a.store)

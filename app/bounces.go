@@ -48,6 +48,9 @@ const (
 // judgeReturn takes anybody's RCPT at a return path, if the address is one that
 // mail of ours has borne, or the one for complaints. A report is for one address.
 func (in *intake) judgeReturn(tx *smtpd.Transaction, o *org.Organisation, rcpt mail.Address, now time.Time) *mail.Refusal {
+	if strings.EqualFold(rcpt.Local(), postmaster) {
+		return mail.PostmasterElsewhere.Because("mail for the domains above %s does not come in here", rcpt.Domain())
+	}
 	if len(tx.Envelope.Recipients) > 0 {
 		return mail.TooManyRecipients.Because("a second return address")
 	}
@@ -322,10 +325,16 @@ func (s *returns) tell(ctx context.Context, r *returned, told bounce.IncomingRec
 	if _, err := s.store.Get(ctx, key); err == nil || !errors.Is(err, custody.ErrNotFound) {
 		return err // told before, or nobody knows
 	}
+	sent, err := s.sent(ctx, r.original.ID)
+	if err != nil {
+		return err
+	}
 	id := mail.NewID(r.now)
+	recipient := mail.Recipient{Address: address, ORcpt: sent.ORcpt[s.addresses.Name(r.original.ID, rcpt)]}
 	header, body, envelope, err := bounce.Compose(bounce.Report{
-		ID: id, Hostname: hostname, About: r.original.ID, Envelope: mail.Envelope{From: from}, Arrived: r.original.Time, Now: r.now, Action: action,
-		Failures: []bounce.Failure{{Recipient: mail.Recipient{Address: address}, Enhanced: told.Status, Reply: sayClass(action, told.Class), Later: true}},
+		ID: id, Hostname: hostname, About: r.original.ID, Arrived: r.original.Time, Now: r.now, Action: action,
+		Envelope: mail.Envelope{From: from, EnvID: sent.EnvID, RequireTLS: sent.RequireTLS},
+		Failures: []bounce.Failure{{Recipient: recipient, Enhanced: told.Status, Reply: sayClass(action, told.Class), Later: true}},
 	})
 	if err != nil {
 		return err

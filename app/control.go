@@ -27,7 +27,7 @@ func (a *App) makeControl() error {
 		Queue: a.queue, Delivery: a.dispatcher, Traffic: a.metrics, Ledger: a.engine, Keys: a.signer, Locksmith: a.locksmith(), Log: a.log, Node: a.node, Relay: a.relayInForce, Reload: a.Reload,
 		Directory: func() (*org.Directory, []org.Finding) {
 			dir := a.directory.Load()
-			return dir, slices.Concat(*a.findings.Load(), a.leaks(dir), a.egressSPF.findings(), a.probes.findings(), a.killed(dir))
+			return dir, slices.Concat(*a.findings.Load(), a.leaks(dir), a.egressSPF.findings(), a.probes.findings(dir), a.killed(dir))
 		},
 		Release: a.Release, Approvals: a.approvals, Digest: a.sendDigest, Seen: a.seen, Tracking: a.tracking, Searches: tracking.SavedSearches{Store: a.store}, Suppression: a.returns.list, Organisations: organisations{a}, Limits: limitSteering{a}, Scanners: a.intake.scanners.health.ask, CheckInbound: a.checkInbound,
 		Checkpoint: a.checkpoint, Echoes: a.intake.echoes, ForgetEcho: a.forgetEcho, Probes: a.probes, Examine: a.examine, Alerts: a.alerts, Ready: a.Standing, Responding: a.responding(),

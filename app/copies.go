@@ -30,28 +30,31 @@ type copies struct {
 // copiesSpan is the span of response.recipients_per_signature.
 const copiesSpan = time.Hour
 
-// judge refuses a copy, or one too many.
-func (c *copies) judge(m *offered, fact *ledger.Fact, now time.Time) *mail.Refusal {
-	if fact.Print.Signature == 0 {
-		return nil
-	}
+// refused says that a message is a copy that its source has no reason to send.
+func (c *copies) refused(m *offered, fact *ledger.Fact) *mail.Refusal {
 	source, known := m.dir.Source(m.proof.Organisation(), m.proof.Source())
-	if known && source.Role == org.Application && source.Kind != org.Microsoft365 && source.Kind != org.Google {
-		if name := ownSignature(m.dir, m.r.Header); name != "" {
-			return mail.Replayed.Because("application %s of %s hands over a message that %s signed before", source.ID, source.Organisation, name)
-		}
-	}
-	if c.most == 0 {
+	if fact.Print.Signature == 0 || !known || source.Role != org.Application || source.Kind == org.Microsoft365 || source.Kind == org.Google {
 		return nil
 	}
-	claim := limit.Claim{
-		Key: string(m.proof.Organisation()) + " " + strconv.FormatUint(fact.Print.Signature, 16), Rate: limit.Rate{Units: c.most, Span: copiesSpan},
-		Amount: min(len(m.tx.Envelope.Recipients), c.most),
-	}
-	if retry := c.spent.Take(now, claim); !retry.IsZero() {
-		return mail.RateLimited.Because("one DKIM signature came more often than %d recipients an hour: not before %s", c.most, retry.UTC().Format(time.RFC3339))
+	if name := ownSignature(m.dir, m.r.Header); name != "" {
+		return mail.Replayed.Because("application %s of %s hands over a message that %s signed before", source.ID, source.Organisation, name)
 	}
 	return nil
+}
+
+// spend counts a message's recipients with its signature, or puts it off: one too many.
+func (c *copies) spend(m *offered, fact *ledger.Fact, now time.Time) (claims []limit.Claim, refusal *mail.Refusal) {
+	if fact.Print.Signature == 0 || c.most == 0 {
+		return nil, nil
+	}
+	claims = []limit.Claim{{
+		Key: string(m.proof.Organisation()) + " " + strconv.FormatUint(fact.Print.Signature, 16), Rate: limit.Rate{Units: c.most, Span: copiesSpan},
+		Amount: min(len(m.tx.Envelope.Recipients), c.most),
+	}}
+	if retry := c.spent.Take(now, claims...); !retry.IsZero() {
+		return nil, mail.RateLimited.Because("one DKIM signature came more often than %d recipients an hour: not before %s", c.most, retry.UTC().Format(time.RFC3339))
+	}
+	return claims, nil
 }
 
 // ownSignature is the name of the key of a signature that names one of ours; empty:

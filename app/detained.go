@@ -92,6 +92,7 @@ func (a *App) Release(ctx context.Context, id mail.ID, by string, dryRun bool) (
 			return refusal, nil
 		}
 		released.Warrant, released.Header = t.warrant, t.header.Prepend(signatures...)
+		released.Put = a.intake.returns.remember(t.dir, t.proof.Organisation(), id, t.detained.Envelope)
 	}
 	_, err = a.queue.ReleaseDetained(ctx, released, by, now)
 	return nil, err

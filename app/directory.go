@@ -94,6 +94,9 @@ func (a *App) adopt(ctx context.Context) error {
 	findings := loaded.Findings // alone: the rest of loaded, the key files among it, is not held
 	a.findings.Store(&findings)
 	a.shaping.Store(shaping)
+	if a.dispatcher != nil { // it is made after the first Directory
+		a.dispatcher.Reshape()
+	}
 	a.directory.Store(dir)
 	a.limits.meet(dir, time.Now().UTC())
 	a.domains.Refresh()

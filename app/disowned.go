@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"anechoic/control/metrics"
 	"anechoic/ledger"
 	"anechoic/mail"
 	"anechoic/org"
@@ -81,9 +82,10 @@ func (in *intake) takeDisowned(ctx context.Context, f *offered, fact *ledger.Fac
 	if refusal != nil {
 		return receipt, refusal
 	}
+	in.tellBill(bill{limits: spent}, metrics.LimitTaken)
 	defer func() {
 		if refusal != nil { // what is not kept is not paid for
-			in.budgets.principals.giveBack(now, spent)
+			in.notKept(now, bill{limits: spent})
 		}
 	}()
 	verdict := in.screenOutbound(ctx, f.tx, f.proof, f.dir, mail.Message{Header: f.header, Body: f.r.Body}, fact)

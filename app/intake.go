@@ -86,8 +86,9 @@ func (in *intake) Rcpt(ctx context.Context, tx *smtpd.Transaction, rcpt mail.Rec
 func (in *intake) judgeRecipient(ctx context.Context, tx *smtpd.Transaction, rcpt mail.Recipient) *mail.Refusal {
 	dir := in.directory.Load()
 	session := tx.Session
+	rcpt.Address = readBy(dir, rcpt.Address)
 	w := in.wayTo(dir, session, rcpt.Address)
-	if first := tx.Envelope.Recipients; len(first) > 0 && in.wayTo(dir, session, first[0].Address) != w {
+	if first := tx.Envelope.Recipients; len(first) > 0 && in.wayTo(dir, session, readBy(dir, first[0].Address)) != w {
 		return mail.DirectionMixed.Because("%s goes another way than %s", rcpt.Address.Domain(), first[0].Address.Domain())
 	}
 	switch {
@@ -108,6 +109,7 @@ func (in *intake) judgeRecipient(ctx context.Context, tx *smtpd.Transaction, rcp
 func (in *intake) Data(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Received) (custody.Receipt, *mail.Refusal) {
 	start := time.Now()
 	defer func() { in.metrics.Intake(time.Since(start)) }()
+	in.addressReaders(tx)
 	fact := transactionFact(tx, start)
 	fact.Size = r.Size
 	receipt, refusal := in.take(ctx, tx, r, &fact)
@@ -162,16 +164,13 @@ func (in *intake) take(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Rece
 	if refusal != nil {
 		return in.turnAway(ctx, m, refusal, fact, now)
 	}
-	if refusal = in.copies.judge(m, fact, now); refusal != nil {
-		return receipt, refusal
-	}
-	spent, refusal := in.budgets.spend(m, now)
+	paid, refusal := in.charge(m, warrant.SignAs(), fact, now)
 	if refusal != nil {
 		return receipt, refusal
 	}
 	defer func() {
 		if refusal != nil { // what is not kept is not paid for
-			in.budgets.principals.giveBack(now, spent)
+			in.notKept(now, paid)
 		}
 	}()
 	verdict := in.screenOutbound(ctx, tx, proof, dir, mail.Message{Header: m.header, Body: r.Body}, fact)
@@ -187,7 +186,8 @@ func (in *intake) take(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Rece
 		return receipt, refusal
 	}
 	header = header.Prepend(append([]mail.Field{received(in.hostname, tx, now)}, signatures...)...)
-	return in.keep(ctx, custody.Submission{ID: tx.ID, Warrant: warrant, Envelope: tx.Envelope, Header: header, Body: r.Body}, fact, now)
+	put := in.returns.remember(dir, proof.Organisation(), tx.ID, tx.Envelope)
+	return in.keep(ctx, custody.Submission{ID: tx.ID, Warrant: warrant, Envelope: tx.Envelope, Header: header, Body: r.Body, Put: put}, fact, now)
 }
 
 // offered is a client's message as it stands once it was asked whose it is.

@@ -13,6 +13,7 @@ import (
 	"anechoic/relay/custody"
 	"anechoic/relay/limit"
 	"anechoic/standard/dsn"
+	"anechoic/watch/detect"
 )
 
 // What was spent is stored each second, with the offset of the first fact that may
@@ -180,10 +181,13 @@ func (l *limits) observe(f *ledger.Fact) {
 			l.trust.Note(n, limit.Bounced, len(f.Rcpt), f.Time)
 		}
 	case ledger.BounceReceived:
-		if badly(f.Class) && strings.Contains(f.Detail, " failed ") { // as judgeBounce writes it
+		if badly(f.Class) && detect.IsFailure(f) {
 			l.trust.Note(n, limit.Bounced, max(1, len(f.Rcpt)), f.Time)
 		}
 	case ledger.ComplaintReceived:
+		if !detect.IsComplaint(f) {
+			return
+		}
 		l.trust.Note(n, limit.Complained, max(1, len(f.Rcpt)), f.Time)
 	}
 }

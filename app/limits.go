@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"anechoic/control/config"
+	"anechoic/control/metrics"
 	"anechoic/ledger"
 	"anechoic/mail"
 	"anechoic/org"
@@ -26,8 +27,9 @@ import (
 // sender can choose, are in a book of their own, so that they push nobody out.
 type limits struct {
 	options config.Limits
-	book    limit.Book // of proven principals
-	sites   limit.Book // of recipient domains
+	metrics *metrics.Metrics // nil: nothing is counted
+	book    limit.Book       // of proven principals
+	sites   limit.Book       // of recipient domains
 	trust   limit.Trust
 
 	mu     sync.Mutex // guards what follows
@@ -169,7 +171,7 @@ func (l *limits) spend(dir *org.Directory, p *paying, now time.Time) (spent, *ma
 	var paid spent
 	var excess limit.Excess
 	if paid.principals, excess = l.book.Take(now, l.spends(dir, p, now)); !excess.IsZero() {
-		return spent{}, putOff(excess, now)
+		return spent{}, l.putOff(excess, now)
 	}
 	sites := l.siteSpends(p)
 	if len(sites) == 0 {
@@ -177,7 +179,7 @@ func (l *limits) spend(dir *org.Directory, p *paying, now time.Time) (spent, *ma
 	}
 	if paid.sites, excess = l.sites.Take(now, sites); !excess.IsZero() {
 		l.book.Return(now, paid.principals)
-		return spent{}, putOff(excess, now)
+		return spent{}, l.putOff(excess, now)
 	}
 	return paid, nil
 }
@@ -255,6 +257,14 @@ func (l *limits) siteSpends(p *paying) (list []limit.Spend) {
 		})
 	}
 	return list
+}
+
+// putOff counts an excess, and gives the refusal.
+func (l *limits) putOff(e limit.Excess, now time.Time) *mail.Refusal {
+	if l.metrics != nil {
+		l.metrics.Limited(e.Principal.Scope().String(), metrics.LimitPutOff)
+	}
+	return putOff(e, now)
 }
 
 // putOff is the refusal of a message that is too much. What the peer is told is when

@@ -157,7 +157,7 @@ func TestReceptionIsReadFromTheLedger(t *testing.T) {
 	}
 	for _, f := range []*ledger.Fact{
 		fact(ledger.Delivered, "", "", 90), fact(ledger.Bounced, "user_unknown", "", 3), fact(ledger.Bounced, "mailbox_full", "", 50),
-		fact(ledger.BounceReceived, "user_unknown", "dsn failed 5.1.1, brought by x", 1), fact(ledger.BounceReceived, "user_unknown", "dsn delayed 4.1.1, brought by x", 1),
+		fact(ledger.BounceReceived, "user_unknown", "status failed 5.1.1, brought by x", 1), fact(ledger.BounceReceived, "user_unknown", "status delayed 4.1.1, brought by x", 1),
 		fact(ledger.ComplaintReceived, "", "", 1),
 	} {
 		a.limits.observe(f)

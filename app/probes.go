@@ -49,7 +49,14 @@ type probes struct {
 
 	mu      sync.Mutex // guards what follows
 	pending map[string]*pendingProbe
-	risks   map[string]org.Finding // by organisation/source: spoofs that succeeded
+	risks   map[looked][]org.Finding // spoofs that succeeded at the last look
+}
+
+// looked is one of the two looks at a source: with a message of its own that was changed,
+// or in sessions without any proof.
+type looked struct {
+	source  string // organisation/source
+	session bool
 }
 
 // pendingProbe is one, or the decoy beside it to which strangers try to send.
@@ -63,7 +70,7 @@ type pendingProbe struct {
 var _ api.Probing = (*probes)(nil)
 
 func newProbes(a *App) *probes {
-	return &probes{app: a, pending: map[string]*pendingProbe{}, risks: map[string]org.Finding{}}
+	return &probes{app: a, pending: map[string]*pendingProbe{}, risks: map[looked][]org.Finding{}}
 }
 
 // Begin implements api.Probing.
@@ -80,6 +87,11 @@ func (p *probes) Begin(ctx context.Context, source *org.Source) (api.Probe, erro
 	}
 	if source.Secret != nil {
 		told.SecretHeader = source.Secret.Name
+	}
+	if source.Kind == org.Credential {
+		for _, network := range source.Addresses {
+			told.LockedTo = append(told.LockedTo, network.String())
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -313,21 +325,27 @@ func (p *probes) judge(ctx context.Context, one *pendingProbe, at int, t *trialO
 	told.ID, told.At, told.From, told.Held = kept.ID, kept.At, kept.From, held
 	*kept = told
 	one.judged++
-	p.tellSpoofs(one, spoofs)
+	p.tellSpoofs(one, false, spoofs, len(spoofs) > 0)
 }
 
-// tellSpoofs adds spoofs to a probe, and makes those that succeeded a finding. The lock is
-// held.
-func (p *probes) tellSpoofs(one *pendingProbe, spoofs []api.Spoof) {
+// tellSpoofs adds spoofs to a probe, and makes those that succeeded findings: in place of
+// those of the look before, if this one was whole. The lock is held.
+func (p *probes) tellSpoofs(one *pendingProbe, session bool, spoofs []api.Spoof, whole bool) {
 	one.told.Spoofs = append(one.told.Spoofs, spoofs...)
+	key := looked{one.told.Organisation + "/" + one.told.Source, session}
+	if whole {
+		delete(p.risks, key)
+	}
 	for _, s := range spoofs {
 		if s.Refused {
 			continue
 		}
-		key := one.told.Organisation + "/" + one.told.Source
-		p.risks[key] = org.Finding{
+		f := org.Finding{
 			Organisation: org.ID(one.told.Organisation), Source: one.told.Source, Opens: true,
-			Text: "RISK: a probe was taken as the organisation's " + s.Way + ": run anechoic source test " + key + " again, and tell the project",
+			Text: "RISK: a probe was taken as the organisation's " + s.Way + ": run anechoic source test " + key.source + " again, and tell the project",
+		}
+		if !slices.Contains(p.risks[key], f) {
+			p.risks[key] = append(p.risks[key], f)
 		}
 		p.app.log.Error("RISK: a spoof was not refused", "org", one.told.Organisation, "source", one.told.Source, "way", s.Way)
 	}
@@ -343,12 +361,16 @@ func (p *probes) permit(ctx context.Context, t *trialOf, now time.Time) (attribu
 	return proof, refusal
 }
 
-// findings are the spoofs that were not refused.
-func (p *probes) findings() (list []org.Finding) {
+// findings are the spoofs that were not refused, of sources that are still there.
+func (p *probes) findings(dir *org.Directory) (list []org.Finding) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, f := range p.risks {
-		list = append(list, f)
+	for key, some := range p.risks {
+		if _, ok := dir.Source(some[0].Organisation, some[0].Source); !ok {
+			delete(p.risks, key)
+			continue
+		}
+		list = append(list, some...)
 	}
 	slices.SortFunc(list, func(a, b org.Finding) int { return strings.Compare(a.Text, b.Text) })
 	return list

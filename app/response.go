@@ -33,6 +33,7 @@ type responses struct {
 	store     custody.Engine
 	directory *atomic.Pointer[org.Directory]
 	ceiling   response.Step
+	patience  time.Duration          // between two steps; zero: response.Patience
 	learnFor  time.Duration          // how long an organisation is here before anything is done without a person
 	since     func(org.ID) time.Time // when it came
 	log       *slog.Logger
@@ -72,7 +73,7 @@ func (r *responses) reload(ctx context.Context) error {
 	if err = errors.Join(err, bad); err != nil {
 		return fmt.Errorf("responses: %w", err) // what was in force must not be forgotten unnoticed
 	}
-	r.machine = response.Machine{}
+	r.machine = response.Machine{Patience: r.patience}
 	r.machine.Load(orders)
 	r.publish()
 	return nil
@@ -248,15 +249,15 @@ func (a *App) steerResponse(ctx context.Context, steer func(*response.Machine, t
 	return changes[0], nil
 }
 
-// respond does to a message of a proven source what is in force: refuses it, holds it,
-// or puts it off. It does nothing to what policy refuses anyhow, but that what is
-// suspended is not passed on in nobody's name either.
+// respond does to a message of a proven source what is in force: refuses it or holds
+// it. It does nothing to what policy refuses anyhow, but that what is suspended is not
+// passed on in nobody's name either. What is throttled pays with all else: see charge.
 func (in *intake) respond(ctx context.Context, m *offered, signAs mail.Domain, permitted bool, fact *ledger.Fact, now time.Time) (receipt custody.Receipt, refusal *mail.Refusal, done bool) {
 	v := in.responses.overlay.Load()
 	if m.proof.IsZero() || !v.Any(string(m.proof.Organisation())) {
 		return receipt, nil, false
 	}
-	order, throttles := v.Strongest(spoken(string(m.proof.Organisation()), m.proof.Source(), m.tx.Envelope.From, m.originators, signAs))
+	order, _ := v.Strongest(spoken(string(m.proof.Organisation()), m.proof.Source(), m.tx.Envelope.From, m.originators, signAs))
 	switch {
 	case order.Step >= response.Suspend:
 		return receipt, suspendedBy(&order), true
@@ -267,12 +268,31 @@ func (in *intake) respond(ctx context.Context, m *offered, signAs mail.Domain, p
 		receipt, refusal = in.detain(ctx, d, mail.HeldNoRoom.Because("response %s holds it: %s", order.ID, order.Why), fact, now)
 		return receipt, refusal, true
 	}
-	for _, t := range throttles {
-		if retry := in.responses.throttle.Take(now, limit.Claim{Key: t.ID, Rate: throttleRate(t.Rate), Amount: 1}); !retry.IsZero() {
-			return receipt, mail.RateLimited.Because("response %s throttles it to %d messages an hour: no budget before %s", t.ID, t.Rate, retry.UTC().Format(time.RFC3339)), true
-		}
-	}
 	return receipt, nil, false
+}
+
+// throttled takes a message from all throttles that reach it, or from none.
+func (r *responses) throttled(m *offered, signAs mail.Domain, now time.Time) (claims []limit.Claim, refusal *mail.Refusal) {
+	v := r.overlay.Load()
+	if !v.Any(string(m.proof.Organisation())) {
+		return nil, nil
+	}
+	_, throttles := v.Strongest(spoken(string(m.proof.Organisation()), m.proof.Source(), m.tx.Envelope.From, m.originators, signAs))
+	for _, t := range throttles {
+		claims = append(claims, limit.Claim{Key: t.ID, Rate: throttleRate(t.Rate), Amount: 1})
+	}
+	if retry := r.throttle.Take(now, claims...); !retry.IsZero() {
+		return nil, mail.RateLimited.Because("%s: no budget before %s", throttledBy(throttles), retry.UTC().Format(time.RFC3339))
+	}
+	return claims, nil
+}
+
+func throttledBy(throttles []response.Order) string {
+	var texts []string
+	for _, t := range throttles {
+		texts = append(texts, fmt.Sprintf("response %s throttles it to %d messages an hour", t.ID, t.Rate))
+	}
+	return strings.Join(texts, ", ")
 }
 
 func suspendedBy(o *response.Order) *mail.Refusal {
@@ -365,15 +385,24 @@ func (a *App) killed(dir *org.Directory) (findings []org.Finding) {
 	for o := range dir.Organisations() {
 		for _, scope := range v.Killed(string(o.ID)) {
 			findings = append(findings, org.Finding{
-				Organisation: o.ID, Source: scope.Source, Text: fmt.Sprintf("nothing is accepted, signed or sent for %s (response list): %s; when it ends, publish them as they were", scope.Domain, withdrawal(dir, scope.Domain)),
+				Organisation: o.ID, Source: scope.Source, Text: fmt.Sprintf("nothing is accepted, signed or sent for %s (response list): %s; when it ends, publish them as they were", scope.Domain, keyRecords(dir, scope.Domain, response.Withdraw)),
 			})
 		}
 	}
 	return findings
 }
 
-// withdrawal says which DKIM records keep stolen signatures from being believed.
-func withdrawal(dir *org.Directory, domain string) string {
+// recordsToDo is what a person is to do in DNS about a kill that began or ended.
+func (a *App) recordsToDo(c response.Change) string {
+	if what := c.DNS(); what != response.NothingInDNS {
+		return "\n\nIn DNS: " + keyRecords(a.directory.Load(), c.Order.Scope.Domain, what) + "."
+	}
+	return ""
+}
+
+// keyRecords says which DKIM records to withdraw, which keeps stolen signatures from
+// being believed, or to publish again.
+func keyRecords(dir *org.Directory, domain string, what response.InDNS) string {
 	name, err := mail.ParseDomain(domain)
 	if err != nil {
 		return "no key is known"
@@ -386,13 +415,13 @@ func withdrawal(dir *org.Directory, domain string) string {
 	for _, k := range owner.Keys {
 		records = append(records, k.Selector+"._domainkey."+owner.Name.String())
 	}
-	return "withdraw from DNS the TXT records " + strings.Join(records, ", ")
+	return string(what) + " the TXT records " + strings.Join(records, ", ")
 }
 
 // responding is what the control API asks.
 func (a *App) responding() api.Responding {
 	return api.Responding{
 		Watched: a.watch.shown.Load, Orders: a.responses.List, Apply: a.applyResponse, End: a.endResponse,
-		Records: func(domain string) string { return withdrawal(a.directory.Load(), domain) },
+		Records: func(domain string, what response.InDNS) string { return keyRecords(a.directory.Load(), domain, what) },
 	}
 }

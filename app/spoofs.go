@@ -232,6 +232,7 @@ const (
 // the organisation's domain.
 func (p *probes) spoofOverSMTP(token, decoy, from string) {
 	var spoofs []api.Spoof
+	whole := true
 	for _, l := range p.app.node().Listeners {
 		if from == "" || l.Name != "smtp" && l.Name != "smtp_tls" && l.Name != "submission" {
 			continue
@@ -240,6 +241,7 @@ func (p *probes) spoofOverSMTP(token, decoy, from string) {
 		reply, err := spoofSessionAt(dialable(l.Address), l.Name == "smtp_tls", from, decoy)
 		s := api.Spoof{Way: way, Refused: err != nil || reply != "", Reason: reasonIn(reply), Detail: printable(reply)}
 		if err != nil {
+			whole = false
 			s.Detail = printable("no session: " + err.Error())
 		}
 		spoofs = append(spoofs, s)
@@ -248,7 +250,7 @@ func (p *probes) spoofOverSMTP(token, decoy, from string) {
 	defer p.mu.Unlock()
 	if one := p.pending[token]; one != nil {
 		one.sessions = true
-		p.tellSpoofs(one, spoofs)
+		p.tellSpoofs(one, true, spoofs, whole && len(spoofs) > 0)
 	}
 }
 

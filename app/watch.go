@@ -28,13 +28,9 @@ import (
 const (
 	followEvery   = 500 * time.Millisecond
 	followAtOnce  = 2000                // facts, between two looks whether the relay stops
-	saveEvery     = 5 * time.Second     // at least; state is written at no more than saveRate
-	saveRate      = 1 << 20             // octets a second
 	rebuildFrom   = 14 * 24 * time.Hour // how much of the ledger is read where no state is stored
 	actWithin     = 15 * time.Minute    // a finding about what is older is kept, not acted on
 	findingsKept  = 1000
-	stateChunk    = 256 << 10
-	statePrefix   = "watch/state/"
 	positionKey   = "watch/position"
 	findingPrefix = "finding/"
 )
@@ -66,10 +62,10 @@ type follower struct {
 
 // position is where the follower stands.
 type position struct {
-	Next     uint64 `json:"next"`     // offset of the next fact
-	Told     uint64 `json:"told"`     // what follows from facts before it was told
-	Detector int    `json:"detector"` // chunks of its state
-	Grouper  int    `json:"grouper"`
+	Next     uint64   `json:"next"`           // offset of the next fact
+	Told     uint64   `json:"told"`           // what follows from facts before it was told
+	Detector []string `json:"detector_state"` // names of the pieces of its state, in order
+	Grouper  []string `json:"grouper_state"`
 }
 
 // foundOnce is a finding as it was last told.
@@ -112,7 +108,7 @@ func (w *follower) open(ctx context.Context, now time.Time) error {
 	}
 	w.loadTold(ctx)
 	if err == nil {
-		return nil
+		return w.sweepState(ctx)
 	}
 	if !errors.Is(err, custody.ErrNotFound) {
 		w.log.Warn("what detection knew does not open and is made anew from the ledger", "error", err)
@@ -120,7 +116,7 @@ func (w *follower) open(ctx context.Context, now time.Time) error {
 	w.detector, w.grouper = detect.New(detect.Options{}), campaign.New(campaign.Options{})
 	next, err := firstSince(ctx, w.store, now.Add(-rebuildFrom))
 	w.at = position{Next: next, Told: max(w.at.Told, w.at.Next)}
-	return err
+	return errors.Join(err, w.sweepState(ctx))
 }
 
 // loadTold brings Told in line with what was told since the last save.
@@ -129,31 +125,6 @@ func (w *follower) loadTold(ctx context.Context) {
 	if stored, err := w.store.Get(ctx, toldKey); err == nil && json.Unmarshal(stored, &since) == nil {
 		w.at.Told = max(w.at.Told, since.Told)
 	}
-}
-
-func (w *follower) restore(ctx context.Context) error {
-	detector, err := w.chunks(ctx, "detector/", w.at.Detector)
-	if err != nil {
-		return err
-	}
-	grouper, err := w.chunks(ctx, "campaign/", w.at.Grouper)
-	if err != nil {
-		return err
-	}
-	return errors.Join(w.detector.Restore(detector), w.grouper.Restore(grouper))
-}
-
-func chunkKey(of string, n int) string { return fmt.Sprintf("%s%s%06d", statePrefix, of, n) }
-
-func (w *follower) chunks(ctx context.Context, of string, n int) (state []byte, err error) {
-	for i := range n {
-		chunk, err := w.store.Get(ctx, chunkKey(of, i))
-		if err != nil {
-			return nil, fmt.Errorf("watch: state %s: %w", of, err)
-		}
-		state = append(state, chunk...)
-	}
-	return state, nil
 }
 
 // firstSince is the offset of the first fact of a time or later, found by halves.
@@ -405,38 +376,6 @@ func (w *follower) publish() {
 		}
 	}
 	w.metrics.CampaignsOpen(open)
-}
-
-// save writes state and position in one batch.
-func (w *follower) save(ctx context.Context, now time.Time) {
-	detector, grouper := w.detector.Snapshot(), w.grouper.Snapshot()
-	before := w.at
-	b := &custody.Batch{Lazy: true}
-	w.at.Detector = w.put(b, "detector/", detector, before.Detector)
-	w.at.Grouper = w.put(b, "campaign/", grouper, before.Grouper)
-	text, err := json.Marshal(w.at)
-	if err == nil {
-		b.Put = append(b.Put, custody.Record{Key: positionKey, Value: text})
-		err = w.store.Commit(ctx, b)
-	}
-	if err != nil {
-		w.at = before
-		w.log.Error("what detection knows could not be stored", "error", err)
-	}
-	w.dirty = false
-	w.saveNext = now.Add(max(saveEvery, time.Duration(len(detector)+len(grouper))*time.Second/saveRate))
-}
-
-// put adds state in chunks, and takes out those it does not need any more.
-func (w *follower) put(b *custody.Batch, of string, state []byte, before int) (chunks int) {
-	for chunk := range slices.Chunk(state, stateChunk) {
-		b.Put = append(b.Put, custody.Record{Key: chunkKey(of, chunks), Value: chunk})
-		chunks++
-	}
-	for i := chunks; i < before; i++ {
-		b.Delete = append(b.Delete, chunkKey(of, i))
-	}
-	return chunks
 }
 
 // runResponses ends what is over.

@@ -99,7 +99,7 @@ func TestStateThatDoesNotOpenIsMadeAnewFromTheLedger(t *testing.T) {
 	spoofed(t, store, time.Now().Add(-10*time.Minute), 0, 120)
 	drain(w)
 	w.save(t.Context(), time.Now())
-	if err := store.Commit(t.Context(), &custody.Batch{Put: []custody.Record{{Key: chunkKey("detector/", 0), Value: []byte("damaged")}}}); err != nil {
+	if err := store.Commit(t.Context(), &custody.Batch{Put: []custody.Record{{Key: statePrefix + w.at.Detector[0], Value: []byte("damaged")}}}); err != nil {
 		t.Fatal(err)
 	}
 	var again heard

@@ -63,6 +63,7 @@ type Metrics struct {
 	attempt     prometheus.Histogram
 
 	detection detection
+	decisions decisions
 
 	mu            sync.Mutex // guards what follows
 	organisations map[string]struct{}
@@ -103,6 +104,7 @@ func New(version string) *Metrics {
 	m.registry.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registry.MustRegister(trafficCollector{m})
 	m.newDetection()
+	m.newDecisions()
 	m.closedSets()
 	return m
 }

@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"iter"
 	"math"
 	"sync"
 	"time"
@@ -19,6 +20,11 @@ const (
 	ofRecipientDomain Scope = 6 // what one source sends to one domain
 	ofReports         Scope = 7 // a source's messages with the null sender
 )
+
+// Scopes are all scopes.
+func Scopes() []Scope {
+	return []Scope{ofSource, ofOrganisation, ofTenant, ofDomain, ofShared, ofRecipientDomain, ofReports}
+}
 
 // String is the scope in words.
 func (s Scope) String() string {
@@ -85,6 +91,9 @@ func OfRecipientDomain(organisation, source, domain string) Principal {
 	return Principal{scope: ofRecipientDomain, organisation: organisation, name: source, more: domain}
 }
 
+// Scope is what kind of principal it is.
+func (p Principal) Scope() Scope { return p.scope }
+
 // String names the principal, for the log.
 func (p Principal) String() string {
 	text := p.scope.String() + " " + p.organisation
@@ -145,6 +154,17 @@ func (e Excess) IsZero() bool { return e.Unit == "" }
 type Taken struct {
 	spends []Spend
 	slot   uint32
+}
+
+// Bounded is the principals that paid and have caps.
+func (t Taken) Bounded() iter.Seq[Principal] {
+	return func(yield func(Principal) bool) {
+		for i := range t.spends {
+			if s := &t.spends[i]; s.Caps != (Caps{}) && !yield(s.Principal) {
+				return
+			}
+		}
+	}
 }
 
 // Take takes all, or nothing. Spends have different principals. The excess that

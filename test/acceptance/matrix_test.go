@@ -103,7 +103,7 @@ func TestMatrix(t *testing.T) {
 	t.Run("nothing else arrived", m.nothingElse)
 	t.Run("no secret is anywhere", func(t *testing.T) { noSecrets(t, m.relay) })
 	t.Run("the ledger verifies", func(t *testing.T) {
-		if verified, err := m.api.Verify(t.Context()); err != nil || !verified.OK {
+		if verified, err := m.api.Verify(t.Context(), nil); err != nil || !verified.OK {
 			t.Errorf("%+v, %v", verified, err)
 		}
 	})

@@ -35,6 +35,7 @@ type Alert struct {
 	Finding  string    // id, if it is about one
 	Fields   [][2]string
 	Count    int  // how many messages it is about; zero: updates are counted instead
+	News     bool // worth telling, however little changed
 	Ended    bool // the incident is over
 }
 

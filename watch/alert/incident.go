@@ -15,7 +15,7 @@ type Change string
 const (
 	Nothing Change = ""
 	Opened  Change = "opened"
-	Updated Change = "updated" // it doubled, or became more severe
+	Updated Change = "updated" // it doubled, became more severe, or is another step
 	Ended   Change = "ended"
 )
 
@@ -75,7 +75,7 @@ func (i Incident) After(a Alert) (Incident, Change) {
 	if a.Count == 0 {
 		i.Count = max(i.Count, i.Alerts)
 	}
-	change := i.worth(a.Ended)
+	change := i.worth(a)
 	if a.Ended {
 		i.Ended = a.Time
 	}
@@ -87,13 +87,13 @@ func (i Incident) After(a Alert) (Incident, Change) {
 }
 
 // worth says what of an incident is news since it was told of last.
-func (i *Incident) worth(ended bool) Change {
+func (i *Incident) worth(a Alert) Change {
 	switch {
-	case ended:
+	case a.Ended:
 		return Ended
 	case i.Told == 0:
 		return Opened
-	case rank(i.Severity) > rank(i.ToldSeverity), i.Count >= 2*i.ToldCount:
+	case a.News, rank(i.Severity) > rank(i.ToldSeverity), i.Count >= 2*i.ToldCount:
 		return Updated
 	}
 	return Nothing

@@ -43,6 +43,8 @@ var lasting = [...]time.Duration{Log: Waiting, Throttle: time.Hour, Hold: 4 * ti
 // Machine holds the orders. It is for one goroutine; the zero Machine is empty and
 // ready.
 type Machine struct {
+	Patience time.Duration // zero: the constant Patience
+
 	orders map[string]*Order
 	live   map[detect.Scope]*Order // those that are not over
 	count  uint64                  // of orders, for their ids
@@ -167,7 +169,7 @@ func (m *Machine) goesOn(o *Order, f detect.Finding, wants, target Step, now tim
 	proposed := wants > o.Wants
 	o.Wants = max(o.Wants, wants)
 	mine := o.By == Watch
-	if mine && target > o.Step && (o.Step == Log || now.Sub(o.StepAt) >= Patience && f.Last.After(o.StepAt)) {
+	if mine && target > o.Step && (o.Step == Log || now.Sub(o.StepAt) >= cmp.Or(m.Patience, Patience) && f.Last.After(o.StepAt)) {
 		o.take(above(o.Step, o.Scope), f, now)
 		o.Why = cut(f.Sentence)
 		if was == Log {

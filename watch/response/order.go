@@ -141,6 +141,37 @@ type Change struct {
 	Order Order `json:"order"`
 }
 
+// InDNS is what a person is to do with the DKIM records of a domain, beside what the
+// relay does by itself.
+type InDNS string
+
+// What is to be done in DNS.
+const (
+	NothingInDNS InDNS = ""
+	Withdraw     InDNS = "withdraw from DNS" // the domain is killed: signatures made already are to be believed no more
+	PublishAgain InDNS = "publish again in DNS, as they were,"
+)
+
+// DNS is what is to be done in DNS while the order is as it is: withdrawn while a
+// domain is killed, and published again once that is over.
+func (o *Order) DNS() InDNS {
+	switch {
+	case o.Step != Kill:
+		return NothingInDNS
+	case o.Over():
+		return PublishAgain
+	}
+	return Withdraw
+}
+
+// DNS is what is to be done in DNS now that this changed.
+func (c Change) DNS() InDNS {
+	if c.Was == Kill && c.Order.Step != Kill {
+		return PublishAgain
+	}
+	return c.Order.DNS()
+}
+
 // Told says that people are to hear of it.
 func (c Change) Told() bool { return c.What != Extended && c.What != Forgotten }
 
