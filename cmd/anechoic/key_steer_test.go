@@ -21,6 +21,7 @@ import (
 	"anechoic/relay/custody"
 	"anechoic/relay/signing"
 	"anechoic/standard/dkim"
+	"anechoic/watch/response"
 )
 
 const keyRegistry = `
@@ -65,7 +66,8 @@ func newKeyRelay(t *testing.T) *keyRelay {
 		Queue: queue, Ledger: engine, Keys: signer, Locksmith: &signing.Locksmith{Keys: keys, Lives: lives, Signer: signer}, Log: log,
 		Directory: func() (*org.Directory, []org.Finding) { return dir, findings },
 		Node:      func() api.Node { return api.Node{} }, Reload: func(context.Context) error { return nil },
-		Standing: func(context.Context, *org.Domain) (string, string) { return "verified", "" },
+		Standing:   func(context.Context, *org.Domain) (string, string) { return "verified", "" },
+		Responding: api.Responding{Orders: func(context.Context) ([]response.Order, error) { return nil, nil }},
 	}
 	socket, err := api.Listen(folder, log)
 	check(t, err)

@@ -56,16 +56,25 @@ func (r *response) take(f detect.Finding, now time.Time) {
 	}
 }
 
-// lets says that no action stops a message now.
+// lets says that no action stops a message now. One that any of them stops takes the
+// turn of none.
 func (r *response) lets(e detect.Event) bool {
+	var reaching []*measure
 	for id, m := range r.live {
 		if !m.until.IsZero() && e.Time.After(m.until) {
 			delete(r.live, id)
 			continue
 		}
-		if !e.Time.Before(m.from) && within(m.action.Scope, e) && !m.pass(e.Time) {
+		if e.Time.Before(m.from) || !within(m.action.Scope, e) {
+			continue
+		}
+		if !m.free(e.Time) {
 			return false
 		}
+		reaching = append(reaching, m)
+	}
+	for _, m := range reaching {
+		m.next = e.Time.Add(time.Hour / time.Duration(m.action.Rate))
 	}
 	return true
 }
@@ -75,16 +84,9 @@ func within(s detect.Scope, e detect.Event) bool {
 	return s.Org == e.Org && (s.Source == "" || s.Source == e.Source) && (s.Domain == "" || s.Domain == domainOf(e.From))
 }
 
-// pass takes a message's turn; false: there is none now.
-func (m *measure) pass(at time.Time) bool {
-	if m.action.Step != detect.Throttle || m.action.Rate <= 0 {
-		return false
-	}
-	if at.Before(m.next) {
-		return false
-	}
-	m.next = at.Add(time.Hour / time.Duration(m.action.Rate))
-	return true
+// free says that it is a message's turn.
+func (m *measure) free(at time.Time) bool {
+	return m.action.Step == detect.Throttle && m.action.Rate > 0 && !at.Before(m.next)
 }
 
 // caps are those of a source's tier, as relay/limit has them: of a minute and an hour
