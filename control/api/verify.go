@@ -83,8 +83,8 @@ func (s *Server) verifyTelling(w http.ResponseWriter, r *http.Request) {
 	send(VerifyLine{Reached: found.Facts, Of: found.Facts, Verified: &found})
 }
 
-// Verify has the relay check its ledger; progress is told how many facts are read, of
-// how many.
+// Verify has the relay check its ledger; progress, which may be nil, is told how many
+// facts are read, of how many.
 func (c *Client) Verify(ctx context.Context, progress func(reached, of uint64)) (found Verified, err error) {
 	body, err := c.do(ctx, http.MethodGet, "/api/v1/log/verify", url.Values{"progress": {"true"}}, nil)
 	if err != nil {
@@ -102,6 +102,8 @@ func (c *Client) Verify(ctx context.Context, progress func(reached, of uint64)) 
 		case line.Verified != nil:
 			return *line.Verified, nil
 		}
-		progress(line.Reached, line.Of)
+		if progress != nil {
+			progress(line.Reached, line.Of)
+		}
 	}
 }
