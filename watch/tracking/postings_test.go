@@ -62,7 +62,10 @@ func TestPostingsAreReadBackFromTheirSheets(t *testing.T) {
 		for row := range rows {
 			p.row = row
 			for range rapid.IntRange(0, 4).Draw(t, "terms") {
-				term := rapid.StringMatching(`[a-c]{1,3}|x{900}[a-f]{1,2}`).Draw(t, "term")
+				term := rapid.StringMatching(`[a-c]{1,3}`).Draw(t, "term")
+				if rapid.Bool().Draw(t, "long") {
+					term = strings.Repeat("x", 900) + term
+				}
 				if list := want[term]; len(list) == 0 || list[len(list)-1] != row {
 					want[term] = append(list, row)
 				}
