@@ -374,7 +374,7 @@ func (p *TLSPlan) Session(t TLSSession) {
 	p.rules.Report(p.domain, t.Security.Policy, t.Failure())
 }
 
-// saysTLSIsOptional reads TLS-Required (RFC 8689 section 5): the sender would
+// saysTLSIsOptional reads TLS-Required (RFC 8689 section 3): the sender would
 // rather have the message arrive than arrive unseen.
 func saysTLSIsOptional(header []byte) bool {
 	const name = "TLS-Required:"

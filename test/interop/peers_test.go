@@ -84,11 +84,14 @@ func greet(dialer *net.Dialer, address string) (*smtp.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil { // for its greeting too
+		return nil, errors.Join(err, conn.Close())
+	}
 	c, err := smtp.NewClient(conn, host)
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	return c, conn.SetDeadline(time.Now().Add(patience))
+	return c, nil
 }
 
 // hand gives a mail server a message, as its own clients do. An error is its refusal.
