@@ -353,6 +353,9 @@ func (a *App) releaseLifted(ctx context.Context) {
 	if !a.responses.lifted.Swap(false) {
 		return
 	}
+	if a.queue.Read(ctx) == nil && a.queue.Depth().Held == 0 {
+		return // as a rule: listing would read every message
+	}
 	f := custody.Filter{State: custody.StateHeld, Limit: custody.MaxList}
 	for {
 		entries, next, err := a.queue.List(ctx, f)

@@ -40,6 +40,7 @@ const (
 	maxInFlight     = 64 << 20 // of batches that were admitted and are not durable yet
 	maxGroup        = 4 << 20  // of one group commit, well under half a memtable
 	openFiles       = 512
+	l0Stop          = 40        // layers of flushed tables before writers wait
 	defaultReserve  = 256 << 20 // room for flushes and compactions of what was acknowledged
 	requestOverhead = 512       // of a batch in flight beside its content
 )
@@ -56,6 +57,8 @@ type Options struct {
 	// means 256 MiB. Taking begins again when there is an eighth more, so that a
 	// disk at its limit does not have senders come and go.
 	Reserve uint64
+
+	quiet time.Duration // of compactions after the opening; 0: compactionsQuiet
 }
 
 // Engine implements custody.Engine.
@@ -86,6 +89,8 @@ type Engine struct {
 	largeMu sync.RWMutex // guards large
 	large   map[string]manifest
 
+	compactions *compactions
+
 	committer // of the committing goroutine alone
 }
 
@@ -112,6 +117,8 @@ func Open(opts Options) (*Engine, error) {
 		stopped:  make(chan struct{}),
 		quit:     make(chan struct{}),
 		large:    map[string]manifest{},
+
+		compactions: newCompactions(),
 	}
 	e.fault.log, e.fault.broken = opts.Log, make(chan struct{})
 	if e.db, err = pebble.Open(opts.Dir, e.pebbleOptions()); err != nil {
@@ -124,6 +131,7 @@ func Open(opts Options) (*Engine, error) {
 		return nil, errors.Join(fmt.Errorf("engine: open %s: %w", opts.Dir, err), e.db.Close(), lock.Close())
 	}
 	e.fault.armed.Store(true)
+	e.compactions.open(e.opts.Log, quietAfter(e.db.Metrics(), e.opts.quiet))
 	background.Vital(nil, e.opts.Log, "engine: commit", e.run)
 	return e, nil
 }
@@ -136,6 +144,9 @@ func (o Options) prepared() (Options, error) {
 	}
 	if o.Reserve == 0 {
 		o.Reserve = defaultReserve
+	}
+	if o.quiet == 0 {
+		o.quiet = compactionsQuiet
 	}
 	if o.FS != nil {
 		return o, o.FS.MkdirAll(o.Dir, 0o700)
@@ -171,12 +182,13 @@ func (e *Engine) pebbleOptions() *pebble.Options {
 		CacheSize:                   cacheSize,
 		MaxOpenFiles:                openFiles,
 		L0CompactionThreshold:       4,
-		L0StopWritesThreshold:       40,
+		L0StopWritesThreshold:       l0Stop,
 		LBaseMaxBytes:               256 << 20,
 		BytesPerSync:                1 << 20,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 	}
 	o.TargetFileSizes[0] = 8 << 20
+	o.Experimental.CompactionScheduler = e.compactions
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings {
 		s := pebble.DBCompressionFastest
 		for level := range 5 {

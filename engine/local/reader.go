@@ -50,7 +50,7 @@ func OpenReader(dir string) (*Reader, error) {
 	case found.FormatMajorVersion > pebble.FormatNewest:
 		return fail(fmt.Errorf("%w: its storage engine has format %d, and this one reads up to %d", ErrNewer, found.FormatMajorVersion, pebble.FormatNewest))
 	}
-	e := &Engine{opts: Options{Dir: dir, FS: vfs.Default, Log: slog.New(slog.DiscardHandler)}, large: map[string]manifest{}}
+	e := &Engine{opts: Options{Dir: dir, FS: vfs.Default, Log: slog.New(slog.DiscardHandler)}, large: map[string]manifest{}, compactions: newCompactions()}
 	e.fault.log, e.fault.broken = e.opts.Log, make(chan struct{})
 	if e.lock, err = pebble.LockDirectory(dir, e.opts.FS); err != nil {
 		return fail(fmt.Errorf("%w: (%v)", ErrInUse, err))
