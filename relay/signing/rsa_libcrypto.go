@@ -39,6 +39,7 @@ type libcrypto struct {
 
 // openLibrary opens libcrypto and tries it.
 func openLibrary() (*rsaLibrary, error) {
+	chooseMultiplication()
 	handle, err := purego.Dlopen(libcryptoFile, purego.RTLD_NOW|purego.RTLD_LOCAL)
 	if err != nil {
 		return nil, fmt.Errorf("signing: %s (Debian: libssl3): %w", libcryptoFile, err)
