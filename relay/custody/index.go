@@ -46,7 +46,7 @@ const maxRecent = 4096
 // Bounds of the contents that are kept in memory with them, in octets: of one, and
 // of all.
 const (
-	maxRecentContent = 64 << 10
+	maxRecentContent = 256 << 10
 	maxRecentOctets  = 16 << 20
 )
 

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"anechoic/relay/signing"
 )
 
 // costs are what a sample of the profile is counted under: the first whose frame
@@ -23,7 +25,7 @@ var costs = []struct {
 	name   string
 	frames []string // prefixes of function names
 }{
-	{"RSA signature", []string{"crypto/rsa.", "crypto/internal/fips140/rsa."}},
+	{"RSA signature", []string{"crypto/rsa.", "crypto/internal/fips140/rsa.", "github.com/ebitengine/purego."}},
 	{"password check (argon2id)", []string{"golang.org/x/crypto/argon2."}},
 	{"garbage collector", []string{"runtime.gcBgMarkWorker", "runtime.bgsweep", "runtime.bgscavenge", "runtime.gcAssistAlloc", "runtime.gcStart", "runtime.gcMarkTermination", "runtime.gcMarkDone", "runtime.(*gcWork)"}},
 	{"store (Pebble)", []string{"github.com/cockroachdb/pebble"}},
@@ -66,6 +68,9 @@ func profile(ctx context.Context, g *ground, o options, out io.Writer) (err erro
 	file := filepath.Join(dir, "cpu.pprof")
 	c := pureGo(g)
 	c.start = func(ctx context.Context) (running, error) { return startRelay(ctx, g, self, "relay", file) }
+	if name, _ := signing.RSA(); name != "Go" {
+		c.terms.Signer = name + ", no cgo" // this program is the relay
+	}
 	load := loads(o)[0]
 	m, err := measure(ctx, g, c, load)
 	if err != nil {
