@@ -30,6 +30,7 @@ type Detector struct {
 	contents   *contents
 	claims     *table[Scope, claim]
 	open       *table[about, open]
+	openOf     openOf
 	busy       *table[string, int64] // organisations with an alarm of a source, until when
 	left       budget
 }
@@ -51,7 +52,8 @@ func (d *Detector) forgetAll() {
 	d.principals.gone = d.forgotten
 	d.contents = newContents()
 	d.claims = newTable[Scope, claim](maxClaims)
-	d.open = newTable[about, open](maxOpen)
+	d.open, d.openOf = newTable[about, open](maxOpen), openOf{}
+	d.open.came, d.open.gone = d.openOf.add, d.openOf.remove
 	d.busy = newTable[string, int64](maxOpen)
 	d.left = budget{words: d.o.Memory / 8}
 }

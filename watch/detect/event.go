@@ -99,11 +99,15 @@ func IsFailure(f *ledger.Fact) bool {
 	return kind == "bounce" || kind == "status" && action == "failed"
 }
 
+// Unproven begins the detail of a report that anybody may have written who was shown
+// the message it is about: it is no failure and no complaint.
+const Unproven = "unproven"
+
 // IsComplaint says that a report of feedback (RFC 5965 section 7.3) is against a message:
 // not that it is no spam, nor about a signature that did not verify (RFC 6591).
 func IsComplaint(f *ledger.Fact) bool {
 	kind, _, _ := strings.Cut(words(f), " ")
-	return kind != "not-spam" && kind != "auth-failure"
+	return kind != "not-spam" && kind != "auth-failure" && kind != Unproven
 }
 
 // words is what the detail of a fact about a report says of it, before who brought it.

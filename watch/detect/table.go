@@ -7,6 +7,7 @@ type table[K comparable, V any] struct {
 	entries map[K]*entry[K, V]
 	oldest  *entry[K, V]
 	newest  *entry[K, V]
+	came    func(K, *V) // told of each that is new; nil: nobody is
 	gone    func(K, *V) // told of each that makes room; nil: nobody is
 }
 
@@ -37,6 +38,9 @@ func (t *table[K, V]) touch(k K) (v *V, made bool) {
 		}
 		e, made = &entry[K, V]{key: k}, true
 		t.entries[k] = e
+		if t.came != nil {
+			t.came(k, &e.value)
+		}
 	} else if t.newest == e {
 		return &e.value, false
 	} else {

@@ -1,7 +1,9 @@
 package detect
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -123,6 +125,29 @@ func (d *Detector) lead(scope Scope, readings []reading) (lead int) {
 		}
 	}
 	return lead
+}
+
+// openOf is the open findings of each organisation: one looks for its own among some few, not
+// among those of all.
+type openOf map[string]map[about]*open
+
+func (o openOf) add(k about, f *open) {
+	if o[k.Scope.Org] == nil {
+		o[k.Scope.Org] = map[about]*open{}
+	}
+	o[k.Scope.Org][k] = f
+}
+
+func (o openOf) remove(k about, _ *open) {
+	if delete(o[k.Scope.Org], k); len(o[k.Scope.Org]) == 0 {
+		delete(o, k.Scope.Org)
+	}
+}
+
+// outweighs says which of two findings is counted: the same one in whatever order they
+// are looked at.
+func (f *open) outweighs(g *open) bool {
+	return cmp.Or(cmp.Compare(f.Messages, g.Messages), cmp.Compare(f.Left, g.Left)) > 0
 }
 
 // opened is the open finding of a reading, with this message counted.
@@ -296,18 +321,23 @@ func (d *Detector) manySources(of Finding, domain string, e *Event) (Finding, bo
 	if of.Propose.Step < Hold || of.Scope.Source == "" || domain == "" {
 		return Finding{}, false
 	}
-	sources := []string{of.Scope.Source}
-	messages, leftover := of.Messages, of.Left
-	d.open.each(func(k about, f *open) {
-		if k.Scope.Org == of.Scope.Org && k.Scope.Source != "" && f.Propose.Step >= Hold && f.Domain == domain && !slices.Contains(sources, k.Scope.Source) {
-			sources = append(sources, k.Scope.Source)
-			messages, leftover = messages+f.Messages, leftover+f.Left
+	most := map[string]*open{} // of each other source, the finding with most messages
+	for k, f := range d.openOf[of.Scope.Org] {
+		if source := k.Scope.Source; source != "" && source != of.Scope.Source && f.Propose.Step >= Hold && f.Domain == domain {
+			if before := most[source]; before == nil || f.outweighs(before) {
+				most[source] = f
+			}
 		}
-	})
-	if len(sources) < 2 {
+	}
+	if len(most) == 0 {
 		return Finding{}, false
 	}
-	slices.Sort(sources)
+	messages, leftover := of.Messages, of.Left
+	for _, f := range most {
+		messages, leftover = messages+f.Messages, leftover+f.Left
+	}
+	most[of.Scope.Source] = nil
+	sources := slices.Sorted(maps.Keys(most))
 	scope := Scope{Org: of.Scope.Org, Domain: domain}
 	r := reading{kind: ManySources, score: signals[ManySources].score, messages: uint32(messages), left: uint32(leftover), explain: func() (string, []Value) {
 		return fmt.Sprintf("is what %d sources send forged-looking mail as", len(sources)),
