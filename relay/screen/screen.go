@@ -110,17 +110,7 @@ func (s *seat) spared(q *Question) bool {
 // within the time-out, or soon after for our own checks: nothing reads the message
 // after that.
 func (s *Screen) Ask(ctx context.Context, q *Question) Verdict {
-	opinions := make([]Opinion, len(s.seats))
-	var wait background.Group
-	for i, seat := range s.seats {
-		if seat.spared(q) {
-			opinions[i].Action = Pass
-			continue
-		}
-		wait.Go(func() { opinions[i] = s.askOne(ctx, seat, q) })
-	}
-	wait.Wait()
-	v := sum(opinions)
+	v := sum(s.opinions(ctx, q))
 	if q.Rules.HoldLoss {
 		v = v.holdLoss()
 	}
@@ -128,6 +118,32 @@ func (s *Screen) Ask(ctx context.Context, q *Question) Verdict {
 		v.Headers = append(v.Headers, markOf(s.options.MarkField, v.Findings))
 	}
 	return v
+}
+
+// opinions asks the scanners whose opinion is wanted, the last of them here and not in
+// a goroutine of its own: often it is the only one.
+func (s *Screen) opinions(ctx context.Context, q *Question) []Opinion {
+	opinions := make([]Opinion, len(s.seats))
+	asked := make([]int, 0, len(s.seats))
+	for i, seat := range s.seats {
+		if seat.spared(q) {
+			opinions[i].Action = Pass
+		} else {
+			asked = append(asked, i)
+		}
+	}
+	if len(asked) == 0 {
+		return opinions
+	}
+	ask := func(i int) { opinions[i] = s.askOne(ctx, s.seats[i], q) }
+	last := asked[len(asked)-1]
+	var others background.Group
+	for _, i := range asked[:len(asked)-1] {
+		others.Go(func() { ask(i) })
+	}
+	ask(last)
+	others.Wait()
+	return opinions
 }
 
 // askOne asks one scanner, unless it rests. Every way but an answer is a loss.

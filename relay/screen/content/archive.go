@@ -87,7 +87,7 @@ func (w *walk) entry(outer *File, name string, r io.Reader, encrypted bool, dept
 	var failure failing
 	if r != nil {
 		failure.in = r
-		w.inspect(&failure, &f, depth+1)
+		w.inspect(&failure, &f, "", depth+1)
 	}
 	outer.Bomb, outer.Encrypted = outer.Bomb || f.Bomb, outer.Encrypted || f.Encrypted
 	w.content.Files = append(w.content.Files, f)

@@ -1,10 +1,11 @@
 package content
 
 import (
-	"bufio"
 	"bytes"
+	"encoding/base64"
 	"io"
 	"mime"
+	"slices"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -35,36 +36,45 @@ type base64Reader struct {
 	have int // characters in bits
 }
 
-func (r *base64Reader) Read(p []byte) (int, error) {
-	for len(r.out) < len(p) {
+func (r *base64Reader) Read(p []byte) (n int, err error) {
+	n = copy(p, r.out)
+	r.out = r.out[:copy(r.out, r.out[n:])]
+	for n < len(p) {
 		line, ok := r.in.next()
-		if !ok {
-			r.flush()
-			if len(r.out) == 0 {
-				return 0, io.EOF
-			}
+		if room := p[n:]; ok && len(r.out) == 0 && len(line) <= len(room) { // it becomes shorter: no detour
+			n += len(r.take(room[:0], line))
+			continue
+		}
+		if ok {
+			r.out = r.take(r.out, line)
+		} else {
+			r.out = r.flush(r.out)
+		}
+		m := copy(p[n:], r.out)
+		r.out = r.out[:copy(r.out, r.out[m:])]
+		if n += m; !ok {
 			break
 		}
-		r.take(line)
 	}
-	n := copy(p, r.out)
-	r.out = r.out[:copy(r.out, r.out[n:])]
+	if n == 0 && len(p) > 0 {
+		return 0, io.EOF
+	}
 	return n, nil
 }
 
-func (r *base64Reader) take(line []byte) {
-	for r.have == 0 && len(line) >= 4 { // whole groups, which is nearly all there is
-		a, b, c, d := base64Values[line[0]], base64Values[line[1]], base64Values[line[2]], base64Values[line[3]]
-		if a|b|c|d < 0 {
-			break
+// take decodes a line, or a piece of one. A line of whole groups and nothing else,
+// which is nearly all there is, is for the library.
+func (r *base64Reader) take(b, line []byte) []byte {
+	line = trimmedRight(line)
+	if r.have == 0 && len(line)%4 == 0 {
+		b = slices.Grow(b, len(line))
+		if n, err := base64.StdEncoding.Decode(b[len(b):len(b)+len(line)], line); err == nil {
+			return b[:len(b)+n]
 		}
-		bits := uint32(a)<<18 | uint32(b)<<12 | uint32(c)<<6 | uint32(d)
-		r.out = append(r.out, byte(bits>>16), byte(bits>>8), byte(bits))
-		line = line[4:]
 	}
 	for _, c := range line {
 		if c == '=' {
-			r.flush()
+			b = r.flush(b)
 			continue
 		}
 		v := base64Values[c]
@@ -73,21 +83,23 @@ func (r *base64Reader) take(line []byte) {
 		}
 		r.bits = r.bits<<6 | uint32(v)
 		if r.have++; r.have == 4 {
-			r.out = append(r.out, byte(r.bits>>16), byte(r.bits>>8), byte(r.bits))
+			b = append(b, byte(r.bits>>16), byte(r.bits>>8), byte(r.bits))
 			r.bits, r.have = 0, 0
 		}
 	}
+	return b
 }
 
 // flush ends a group of two or three characters.
-func (r *base64Reader) flush() {
+func (r *base64Reader) flush(b []byte) []byte {
 	switch r.have {
 	case 2:
-		r.out = append(r.out, byte(r.bits>>4))
+		b = append(b, byte(r.bits>>4))
 	case 3:
-		r.out = append(r.out, byte(r.bits>>10), byte(r.bits>>2))
+		b = append(b, byte(r.bits>>10), byte(r.bits>>2))
 	}
 	r.bits, r.have = 0, 0
+	return b
 }
 
 var base64Values = func() (t [256]int8) {
@@ -129,18 +141,14 @@ func (r *quotedReader) Read(p []byte) (n int, err error) {
 
 // appendQuoted decodes a line, or a piece of one.
 func appendQuoted(b, line []byte) []byte {
-	text := bytes.TrimRight(line, " \t\r\n")
-	ended := len(line) > 0 && line[len(line)-1] == '\n'
-	if ended && bytes.HasSuffix(text, []byte{'='}) {
-		text, ended = text[:len(text)-1], false
-	} else if !ended {
-		text = line
+	if len(line) == 0 || line[len(line)-1] != '\n' {
+		return appendUnescaped(b, line, '=')
 	}
-	b = appendUnescaped(b, text, '=')
-	if ended {
-		b = append(b, '\r', '\n')
+	text := trimmedRight(line)
+	if last := len(text) - 1; last >= 0 && text[last] == '=' {
+		return appendUnescaped(b, text[:last], '=')
 	}
-	return b
+	return append(appendUnescaped(b, text, '='), '\r', '\n')
 }
 
 // appendUnescaped puts the octets of %41 or =41 in their place.
@@ -151,24 +159,30 @@ func appendUnescaped(b, text []byte, mark byte) []byte {
 			return append(b, text...)
 		}
 		b = append(b, text[:at]...)
-		if text = text[at:]; len(text) > 2 && hexValue(text[1]) >= 0 && hexValue(text[2]) >= 0 {
-			b, text = append(b, byte(hexValue(text[1])<<4|hexValue(text[2]))), text[3:]
-		} else {
-			b, text = append(b, mark), text[1:]
+		if text = text[at:]; len(text) > 2 {
+			if octet := int(hexValues[text[1]])<<4 | int(hexValues[text[2]]); octet >= 0 {
+				b, text = append(b, byte(octet)), text[3:]
+				continue
+			}
 		}
+		b, text = append(b, mark), text[1:]
 	}
 }
 
-func hexValue(c byte) int {
-	switch {
-	case c >= '0' && c <= '9':
-		return int(c - '0')
-	case c >= 'a' && c <= 'f':
-		return int(c-'a') + 10
-	case c >= 'A' && c <= 'F':
-		return int(c-'A') + 10
+// hexValues gives what a hexadecimal digit stands for; -1: it is none.
+var hexValues = func() (t [256]int8) {
+	for i := range t {
+		t[i] = int8(strings.IndexByte("0123456789abcdef", lowerOctet(byte(i))))
 	}
-	return -1
+	return t
+}()
+
+// lowerOctet is c, or the small letter of a capital of ASCII.
+func lowerOctet(c byte) byte {
+	if c >= 'A' && c <= 'Z' {
+		c |= 0x20
+	}
+	return c
 }
 
 // decodeCharset makes UTF-8 of a text. A byte order mark says more than the label;
@@ -236,35 +250,72 @@ const headSize = 16*2048 + 8
 // peek is a reader whose first octets can be seen before they are read, and that
 // counts.
 type peek struct {
-	in   *bufio.Reader
-	head []byte
-	size int64
+	in     io.Reader
+	buffer *[]byte // in which head lies, and text
+	head   []byte
+	given  int // octets of head that were read
+	size   int64
 }
 
-// heads are buffers for first octets, which are large for small messages.
-var heads = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, headSize) }}
+// heads are buffers for first octets, which are large for small messages, and for
+// texts on their way to a string.
+var heads = sync.Pool{New: func() any { b := make([]byte, headSize); return &b }}
 
+// maxPooled bounds the buffers that are kept.
+const maxPooled = 1 << 20
+
+// newPeek reads the first octets of r: of a short file, all.
 func newPeek(r io.Reader) *peek {
-	p := &peek{in: heads.Get().(*bufio.Reader)}
-	p.in.Reset(r)
-	p.head, _ = p.in.Peek(headSize) // a short file is whole
+	p := &peek{in: r, buffer: heads.Get().(*[]byte)}
+	n, _ := io.ReadFull(r, (*p.buffer)[:headSize]) // an error of the input is kept by lines, and comes again
+	p.head = (*p.buffer)[:n]
 	return p
 }
 
-// free gives the buffer back; nothing is read after that, and head is gone.
+// free gives the buffer back; nothing is read after that, and head and text are gone.
 func (p *peek) free() {
-	p.in.Reset(nil)
-	heads.Put(p.in)
-	p.in, p.head = nil, nil
+	if len(*p.buffer) <= maxPooled {
+		heads.Put(p.buffer)
+	}
+	*p = peek{}
 }
 
-func (p *peek) Read(b []byte) (int, error) {
-	n, err := p.in.Read(b)
+func (p *peek) Read(b []byte) (n int, err error) {
+	if p.given < len(p.head) {
+		n = copy(b, p.head[p.given:])
+		p.given += n
+	} else {
+		n, err = p.in.Read(b)
+	}
 	p.size += int64(n)
 	return n, err
 }
 
+// text reads a file of which nothing was read, at most so many octets of it.
+func (p *peek) text(most int) []byte {
+	text := p.head[:min(len(p.head), most)]
+	for len(text) < most {
+		text = slices.Grow(text, bytes.MinRead)
+		n, err := p.in.Read(text[len(text):min(cap(text), most)])
+		if text = text[:len(text)+n]; err != nil { // of the input: it is kept by lines
+			break
+		}
+	}
+	if len(p.head) < len(text) {
+		p.head, *p.buffer = text, text[:cap(text)]
+	}
+	p.given, p.size = len(text), int64(len(text))
+	return text
+}
+
+// drain counts what is left. Nothing looks at head after it.
 func (p *peek) drain() {
-	n, _ := io.Copy(io.Discard, p.in) // an error of the input is kept by lines
-	p.size += n
+	p.size += int64(len(p.head) - p.given)
+	p.given = len(p.head)
+	for {
+		n, err := p.in.Read((*p.buffer)[:headSize])
+		if p.size += int64(n); err != nil {
+			return
+		}
+	}
 }

@@ -121,8 +121,8 @@ func Judge(c Content, r Rules) []Finding {
 	for _, f := range c.Files {
 		j.file(f, r)
 	}
-	for _, l := range c.Links {
-		j.link(l, r)
+	for i := range c.Links {
+		j.link(&c.Links[i], &r)
 	}
 	for _, v := range c.Invites {
 		j.invite(v, c.From, r)

@@ -46,7 +46,7 @@ func FuzzURLs(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if l, ok := parseLink(s); ok {
+		if l, ok := parseLink(s, nil); ok {
 			if len(l.URL) > maxLink || !l.Domain.IsZero() && l.Address.IsValid() {
 				t.Errorf("%q is %+v", s, l)
 			}

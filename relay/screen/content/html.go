@@ -1,7 +1,9 @@
 package content
 
 import (
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/html"
 )
@@ -9,30 +11,55 @@ import (
 // maxVisible is how much of what a reader sees in the place of a link is kept.
 const maxVisible = 256
 
-// leads says that an attribute leads elsewhere or loads something.
-func leads(key string) bool {
-	switch key {
-	case "href", "xlink:href", "src", "action", "formaction", "data", "background", "poster", "code", "codebase":
-		return true
-	}
-	return false
-}
+// leading are the attributes that lead elsewhere or load something; telling are
+// others that are looked at.
+var (
+	leading = []string{"href", "xlink:href", "src", "action", "formaction", "data", "background", "poster", "code", "codebase"}
+	telling = []string{"style", "http-equiv", "content", "type"}
+)
 
-// matters says that an attribute is looked at.
-func matters(key string) bool {
-	return leads(key) || key == "style" || key == "http-equiv" || key == "content" || key == "type" || isEvent(key)
-}
+func leads(key string) bool { return slices.Contains(leading, key) }
 
 // isEvent says that an attribute is a script.
-func isEvent(key string) bool { return len(key) > 4 && key[0] == 'o' && key[1] == 'n' }
+func isEvent(key string) bool {
+	return len(key) > 4 && key[0]|0x20 == 'o' && key[1]|0x20 == 'n'
+}
+
+// attributeName is the key of an attribute that is looked at, in small letters; empty:
+// it is not.
+func attributeName(key string) string {
+	if key == "" {
+		return ""
+	}
+	for _, name := range attributesBy[lowerOctet(key[0])] {
+		if len(name) == len(key) && strings.EqualFold(name, key) {
+			return name
+		}
+	}
+	if isEvent(key) {
+		return lowerASCII(key)
+	}
+	return ""
+}
+
+// attributesBy has those that are looked at by their first letter.
+var attributesBy = func() (by [256][]string) {
+	for _, name := range slices.Concat(leading, telling) {
+		by[name[0]] = append(by[name[0]], name)
+	}
+	return by
+}()
 
 // page is the reading of one HTML text.
 type page struct {
 	w       *walk
 	file    *File
 	href    string // of the a that is open
-	visible strings.Builder
+	visible string // of what stands in its place
 	inStyle bool
+
+	opened markupTag // the tag that scan read last
+	ahead  ahead     // of where scan is
 }
 
 // html reads an HTML text token by token: links with what stands in their place,
@@ -81,8 +108,8 @@ func (p *page) tag(z *html.Tokenizer) {
 		}
 		var key, value []byte
 		key, value, more = z.TagAttr()
-		if matters(string(key)) {
-			attributes = append(attributes, attribute{string(key), string(value)})
+		if name := attributeName(string(key)); name != "" {
+			attributes = append(attributes, attribute{name, string(value)})
 		}
 	}
 	p.element(element, attributes)
@@ -171,17 +198,28 @@ func (p *page) text(s string) {
 	}
 	if p.href == "" {
 		p.w.plainLinks(p.file.Place, s)
-	} else if p.visible.Len() < maxVisible {
-		p.visible.WriteString(clip(s, maxVisible))
+	} else if len(p.visible) < maxVisible {
+		p.visible += clip(s, maxVisible)
 	}
 }
 
 // endLink keeps the link that is open, with what stands in its place.
 func (p *page) endLink() {
 	if p.href != "" {
-		visible := clip(strings.Join(strings.Fields(p.visible.String()), " "), maxVisible)
-		p.w.link(p.file.Place, "href", p.href, visible)
+		p.w.link(p.file.Place, "href", p.href, clip(singleSpaced(p.visible), maxVisible))
 	}
-	p.href = ""
-	p.visible.Reset()
+	p.href, p.visible = "", ""
+}
+
+// singleSpaced has one space where s has some kind of it, and none around.
+func singleSpaced(s string) string {
+	before := byte(' ')
+	for i := range len(s) {
+		c := s[i]
+		if c < ' ' || c >= utf8.RuneSelf || c == ' ' && before == ' ' {
+			return strings.Join(strings.Fields(s), " ")
+		}
+		before = c
+	}
+	return strings.TrimSuffix(s, " ") // nearly always it is so already
 }

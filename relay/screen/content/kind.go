@@ -93,15 +93,29 @@ var magics = [...]magic{
 	{0, "ID3", KindMedia}, {0, "OggS", KindMedia}, {0, "fLaC", KindMedia}, {4, "ftyp", KindMedia}, {8, "WAVE", KindMedia}, {8, "AVI ", KindMedia}, {0, "\x1aE\xdf\xa3", KindMedia},
 }
 
+// magicsBy has the magics that a file may have by its first octet, in their order.
+var magicsBy = func() (by [256][]magic) {
+	for c := range by {
+		for _, m := range magics {
+			if m.at > 0 || m.bytes[0] == byte(c) {
+				by[c] = append(by[c], m)
+			}
+		}
+	}
+	return by
+}()
+
 // kindOf looks at the first octets, and for texts, which have no magic, at what the
 // name or the type says too.
 func kindOf(head []byte, name, declared string) Kind {
 	if kind := kindOfProgram(head); kind != KindUnknown {
 		return kind
 	}
-	for _, m := range magics {
-		if len(head) >= m.at+len(m.bytes) && string(head[m.at:m.at+len(m.bytes)]) == m.bytes {
-			return m.kind
+	if len(head) > 0 {
+		for _, m := range magicsBy[head[0]] {
+			if len(head) >= m.at+len(m.bytes) && string(head[m.at:m.at+len(m.bytes)]) == m.bytes {
+				return m.kind
+			}
 		}
 	}
 	return kindOfText(head, name, declared)
@@ -132,10 +146,11 @@ const textWindow = 1 << 10
 
 // kindOfText knows HTML, SVG and calendars, in UTF-16 too.
 func kindOfText(head []byte, name, declared string) Kind {
-	var room [2 * textWindow]byte
-	window := appendPlain(room[:0], head[:min(len(head), len(room))])
-	window = bytes.TrimLeft(bytes.TrimPrefix(bytes.TrimPrefix(window, []byte("\xff\xfe")), []byte("\xef\xbb\xbf")), " \t\r\n")
-	window = window[:min(len(window), textWindow)]
+	var room [firstLook]byte
+	window := textStart(room[:0], head[:min(len(head), firstLook)])
+	if len(head) > firstLook && (len(window) < len("begin:vcalendar") || bytes.HasPrefix(window, []byte("<?xml"))) { // what begins later, or says more later
+		window = textStart(nil, head[:min(len(head), 2*textWindow)])
+	}
 	last, _ := extensions(name)
 	switch {
 	case last == "tar": // the form of before 1988 has no magic
@@ -150,19 +165,31 @@ func kindOfText(head []byte, name, declared string) Kind {
 	return KindUnknown
 }
 
+// firstLook is how much of a text nearly always shows what it begins with.
+const firstLook = 64
+
+// textStart adds text as appendPlain does, without the marks and the space that it
+// begins with.
+func textStart(b, text []byte) []byte {
+	b = appendPlain(b, text)
+	b = bytes.TrimPrefix(bytes.TrimPrefix(b, []byte("\xff\xfe")), []byte("\xef\xbb\xbf"))
+	b = bytes.TrimLeft(b, " \t\r\n")
+	return b[:min(len(b), textWindow)]
+}
+
 var pageExtensions = [...]string{"htm", "html", "xhtml", "shtml", "xht"}
 
 // appendPlain adds text in lower case, without the zeros of UTF-16.
 func appendPlain(b, text []byte) []byte {
+	end := len(b)
+	b = append(b, text...)
 	for _, c := range text {
-		if c >= 'A' && c <= 'Z' {
-			c |= 0x20
-		}
+		b[end] = lowerOctet(c)
 		if c != 0 {
-			b = append(b, c)
+			end++
 		}
 	}
-	return b
+	return b[:end]
 }
 
 func beginsHTML(window []byte) bool {

@@ -30,11 +30,17 @@ type Link struct {
 
 // parseLink reads an address as browsers do (the URL Standard of WHATWG, sections
 // 4.4 and 3.5, as far as hosts go). false: it is relative, or leads nowhere.
-func parseLink(s string) (Link, bool) {
+func parseLink(s string, known hosts) (Link, bool) {
 	l := Link{URL: clip(strings.ToValidUTF8(s, "\ufffd"), maxLink)}
-	text := strings.Trim(l.URL, "\x00\x01\x02\x03\x04\x05\x06\x07\x08\t\n\v\f\r\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f ")
+	text := l.URL
+	for text != "" && text[0] <= ' ' {
+		text = text[1:]
+	}
+	for text != "" && text[len(text)-1] <= ' ' {
+		text = text[:len(text)-1]
+	}
 	plain := withoutBreaks(text)
-	broken := plain != text
+	broken := len(plain) != len(text)
 	if strings.HasPrefix(plain, `\\`) { // a share of Windows, or a link without scheme
 		l.Scheme, plain = "file", plain[2:]
 	} else if rest, ok := strings.CutPrefix(plain, "//"); ok {
@@ -45,7 +51,7 @@ func parseLink(s string) (Link, bool) {
 		return Link{}, false
 	}
 	if l.hasHost() {
-		l.authority(strings.TrimLeft(plain, `/\`))
+		l.authority(strings.TrimLeft(plain, `/\`), known)
 		l.Encoded = l.Encoded || broken && l.Host != "" || strings.HasPrefix(strings.TrimLeft(plain, "/"), `\`)
 	}
 	return l, true
@@ -55,11 +61,14 @@ func parseLink(s string) (Link, bool) {
 var breaks = strings.NewReplacer("\t", "", "\n", "", "\r", "")
 
 func withoutBreaks(s string) string {
-	if !strings.ContainsAny(s, "\t\n\r") {
+	if strings.IndexByte(s, '\n') < 0 && strings.IndexByte(s, '\r') < 0 && strings.IndexByte(s, '\t') < 0 {
 		return s
 	}
 	return breaks.Replace(s)
 }
+
+// maxScheme is longer than any scheme.
+const maxScheme = 32
 
 // isScheme is scheme of RFC 3986 section 3.1.
 func isScheme(s string) bool {
@@ -69,7 +78,7 @@ func isScheme(s string) bool {
 			return false
 		}
 	}
-	return s != "" && len(s) <= 32
+	return s != "" && len(s) <= maxScheme
 }
 
 // hasHost says that what follows the scheme is a host.
@@ -83,10 +92,12 @@ func (l *Link) hasHost() bool {
 
 // authority reads user information, host and port (RFC 3986 section 3.2; a
 // backslash ends it as a slash does).
-func (l *Link) authority(s string) {
-	if end := strings.IndexAny(s, `/\?#`); end >= 0 {
-		s = s[:end]
+func (l *Link) authority(s string, known hosts) {
+	end := 0
+	for end < len(s) && !endsAuthority[s[end]] {
+		end++
 	}
+	s = s[:end]
 	if at := strings.LastIndexByte(s, '@'); at >= 0 {
 		l.UserInfo, s = true, s[at+1:]
 	}
@@ -97,26 +108,51 @@ func (l *Link) authority(s string) {
 		return
 	}
 	s, _, _ = strings.Cut(s, ":")
-	l.host(s)
+	h := known.read(s)
+	l.Host, l.Domain, l.Address, l.Encoded, l.OddForm = h.name, h.domain, h.address, h.encoded, h.oddForm
 }
 
-// host reads a name or an address in one of its forms.
-func (l *Link) host(s string) {
+// host is what the host of a link is: the fields of Link.
+type host struct {
+	name             string
+	domain           mail.Domain
+	address          netip.Addr
+	encoded, oddForm bool
+}
+
+// hosts are those that were read, as they were written: most links of a message
+// lead to few. nil: none are kept.
+type hosts map[string]host
+
+func (known hosts) read(s string) host {
+	h, ok := known[s]
+	if !ok {
+		h = readHost(s)
+		if known != nil {
+			known[s] = h
+		}
+	}
+	return h
+}
+
+// readHost reads a name or an address in one of its forms.
+func readHost(s string) (h host) {
 	decoded := strings.ToValidUTF8(string(appendUnescaped(nil, []byte(s), '%')), "\ufffd")
-	l.Encoded = decoded != s
+	h.encoded = decoded != s
 	name := strings.TrimRight(decoded, ".")
 	if address, odd, ok := parseIPv4(name); ok {
-		l.Address, l.OddForm, l.Host = address, odd, address.String()
-		return
+		h.address, h.oddForm, h.name = address, odd, address.String()
+		return h
 	}
 	domain, err := mail.ParseDomain(name)
 	if err != nil {
-		l.Host = clip(strings.ToLower(name), mail.MaxDomain)
-		l.Domain = behindUnderscores(l.Host)
-		return
+		h.name = clip(strings.ToLower(name), mail.MaxDomain)
+		h.domain = behindUnderscores(h.name)
+		return h
 	}
-	l.Domain, l.Host = domain, domain.String()
-	l.Encoded = l.Encoded || !isASCII(name) && isASCII(l.Host) && !strings.Contains(l.Host, "xn--") // wide letters become plain ones
+	h.domain, h.name = domain, domain.String()
+	h.encoded = h.encoded || !isASCII(name) && isASCII(h.name) && !strings.Contains(h.name, "xn--") // wide letters become plain ones
+	return h
 }
 
 // behindUnderscores is the domain above the labels with _, which browsers take and
@@ -130,10 +166,10 @@ func behindUnderscores(host string) mail.Domain {
 // parseIPv4 reads an address as browsers do: one to four numbers, each decimal,
 // octal or hexadecimal, the last for all octets that are left.
 func parseIPv4(s string) (a netip.Addr, odd, ok bool) {
-	words := strings.Split(s, ".")
-	if len(words) > 4 {
-		return netip.Addr{}, false, false
+	if last := strings.LastIndexByte(s, '.') + 1; last == len(s) || s[last] < '0' || s[last] > '9' || strings.Count(s, ".") > 3 {
+		return netip.Addr{}, false, false // nearly every host: the last number begins with a digit
 	}
+	words := strings.Split(s, ".")
 	var all uint64
 	for i, word := range words {
 		base, digits := 10, strings.ToLower(word)
@@ -173,9 +209,9 @@ func (w *walk) link(place, where, url, text string) {
 		return
 	}
 	if w.links == nil {
-		w.links = map[linkKey]bool{}
+		w.links, w.hosts = map[linkKey]bool{}, hosts{}
 	}
-	l, ok := parseLink(url)
+	l, ok := parseLink(url, w.hosts)
 	if !ok || l.Scheme == "cid" || l.Scheme == "mailto" {
 		return
 	}
@@ -187,6 +223,32 @@ func (w *walk) link(place, where, url, text string) {
 	l.Place, l.Where, l.Text = place, where, text
 	w.content.Links = append(w.content.Links, l)
 }
+
+// octetSet is a set of octets. A look-up costs less than a comparison with each.
+type octetSet [256]bool
+
+func octetsOf(s string) (set octetSet) {
+	for i := range len(s) {
+		set[s[i]] = true
+	}
+	return set
+}
+
+// What is around links in a text.
+var (
+	beforeWWW   = octetsOf(" \t\r\n<>()[]\"'*:;,=|")
+	behindLink  = octetsOf(`.,;:!?'"*_)]}`)
+	schemeOctet = octetsOf("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.")
+
+	endsAuthority = octetsOf(`/\?#`)
+	endsLink      = func() octetSet {
+		set := octetsOf("<>\"`")
+		for c := range ' ' + 1 {
+			set[c] = true
+		}
+		return set
+	}()
+)
 
 // plainLinks finds links in a text: what has a scheme and two slashes, and what
 // begins with www. It looks at each octet a bounded number of times.
@@ -203,7 +265,10 @@ func (w *walk) plainLinks(place, text string) {
 		}
 		word := text[begin:linkEnd(text, at)]
 		at = begin + len(word) - 1
-		url := strings.TrimRight(word, `.,;:!?'"*_)]}`)
+		url := word
+		for url != "" && behindLink[url[len(url)-1]] {
+			url = url[:len(url)-1]
+		}
 		if !strings.Contains(word, "://") {
 			url = "http://" + url
 		}
@@ -227,16 +292,19 @@ func nextOctet(text string, found, at int, c byte) int {
 func linkBegin(text string, at int) int {
 	switch text[at] {
 	case ':':
+		if !strings.HasPrefix(text[at:], "://") {
+			return -1
+		}
 		begin := at
-		for begin > 0 && at-begin < 32 && isScheme("a"+text[begin-1:begin]) {
+		for begin > 0 && at-begin < maxScheme && schemeOctet[text[begin-1]] {
 			begin--
 		}
-		if strings.HasPrefix(text[at:], "://") && isScheme(text[begin:at]) {
+		if isScheme(text[begin:at]) {
 			return begin
 		}
 	case '.':
 		begin := at - len("www")
-		if begin >= 0 && len(text)-at > 1 && strings.EqualFold(text[begin:at], "www") && (begin == 0 || strings.IndexByte(" \t\r\n<>()[]\"'*:;,=|", text[begin-1]) >= 0) {
+		if begin >= 0 && len(text)-at > 1 && strings.EqualFold(text[begin:at], "www") && (begin == 0 || beforeWWW[text[begin-1]]) {
 			return begin
 		}
 	}
@@ -246,8 +314,8 @@ func linkBegin(text string, at int) int {
 // linkEnd gives where a link that begins in a text ends: at space, at a quote or an
 // angle bracket, or where it is long enough.
 func linkEnd(text string, begin int) int {
-	end := begin
-	for end < len(text) && end-begin < maxLink && text[end] > ' ' && strings.IndexByte("<>\"`", text[end]) < 0 {
+	end, most := begin, min(len(text), begin+maxLink)
+	for end < most && !endsLink[text[end]] {
 		end++
 	}
 	return end

@@ -40,7 +40,7 @@ func TestHostsAreReadAsBrowsersDo(t *testing.T) {
 		{"mailto:a@a.example", "mailto", "", ""},
 		{"data:text/html,x", "data", "", ""},
 	} {
-		l, ok := parseLink(c.url)
+		l, ok := parseLink(c.url, nil)
 		var marks []string
 		for word, on := range map[string]bool{"user": l.UserInfo, "encoded": l.Encoded} {
 			if on {
@@ -58,7 +58,7 @@ func TestHostsAreReadAsBrowsersDo(t *testing.T) {
 		}
 	}
 	for _, relative := range []string{"", "x", "/x", "?x", "#x", "1http://x", "ä:x"} {
-		if l, ok := parseLink(relative); ok {
+		if l, ok := parseLink(relative, nil); ok {
 			t.Errorf("%q is %+v", relative, l)
 		}
 	}
@@ -114,7 +114,7 @@ func TestLinksOfAPageAreJudged(t *testing.T) {
 // TestLinksTakeTimeInProportion reads texts that make a careless search look at
 // everything again for each link: such a test would not end.
 func TestLinksTakeTimeInProportion(t *testing.T) {
-	for _, piece := range []string{"://", "a://", "www.", "WWW.", "w", "http://", "a:", "url(", "<a href=x>", "<", "x=", "\""} {
+	for _, piece := range []string{"://", "a://", "www.", "WWW.", "w", "http://", "a:", "url(", "<a href=x>", "<", "x=", "\"", "&", "&c", ":&", "w.", "<b>:", "<b x>.", "</b>&"} {
 		text := strings.Repeat(piece, (1<<18)/len(piece))
 		read(t, "Subject: x\n\n"+text)
 		read(t, "Content-Type: text/html\n\n<style>"+text)

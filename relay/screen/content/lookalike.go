@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"golang.org/x/net/idna"
+	"golang.org/x/net/publicsuffix"
 
 	"anechoic/mail"
 )
@@ -70,40 +71,68 @@ func (p *Protected) And(domains []mail.Domain) *Protected {
 }
 
 // Has says that d is one of the protected domains, or under one.
-func (p *Protected) Has(d mail.Domain) bool {
-	return p != nil && (p.own[organisational(d)] || p.more.Has(d))
+func (p *Protected) Has(d mail.Domain) bool { return p != nil && p.has(organisational(d)) }
+
+func (p *Protected) has(registered mail.Domain) bool {
+	for ; p != nil; p = p.more {
+		if p.own[registered] {
+			return true
+		}
+	}
+	return false
 }
 
 // LookAlike says which protected domain d imitates, and how. A protected domain and
 // its sub-domains imitate nobody.
 func (p *Protected) LookAlike(d mail.Domain) (mail.Domain, Trick) {
-	if d.IsZero() || p.Has(d) {
+	if p == nil || d.IsZero() {
 		return mail.Domain{}, TrickNone
 	}
+	registered := organisational(d)
+	if p.has(registered) {
+		return mail.Domain{}, TrickNone
+	}
+	s := suspectOf(d, registered)
 	for ; p != nil; p = p.more {
-		if found, trick := p.lookAlike(d); trick != TrickNone {
+		if found, trick := p.lookAlike(&s); trick != TrickNone {
 			return found, trick
 		}
 	}
 	return mail.Domain{}, TrickNone
 }
 
+// suspect is a domain that may imitate another, taken apart.
+type suspect struct {
+	registered   mail.Domain
+	front        string // what stands in front of it
+	name, ending string // of what is registered
+	looks        string // the likeness of both
+	bare         string // the likeness of the name, without hyphens
+}
+
+func suspectOf(d, registered mail.Domain) suspect {
+	s := suspect{registered: registered}
+	s.front = strings.TrimSuffix(strings.TrimSuffix(d.String(), registered.String()), ".")
+	s.name, s.ending = splitEnding(registered)
+	s.looks, s.bare = likeness(s.name+"."+s.ending), bare(s.name)
+	return s
+}
+
 // lookAlike is LookAlike of p alone, for what is none of the protected.
-func (p *Protected) lookAlike(d mail.Domain) (mail.Domain, Trick) {
+func (p *Protected) lookAlike(s *suspect) (mail.Domain, Trick) {
 	if len(p.own) == 0 {
 		return mail.Domain{}, TrickNone
 	}
-	name, ending := splitEnding(organisational(d))
-	if found, ok := p.whole[likeness(name+"."+ending)]; ok && len(name) >= minLetters {
+	if found, ok := p.whole[s.looks]; ok && len(s.name) >= minLetters {
 		return found, TrickLetters
 	}
-	if found, ok := p.inFront(d); ok {
+	if found, ok := p.inFront(s); ok {
 		return found, TrickSubdomain
 	}
-	if found, trick := p.named(name, ending); trick != TrickNone {
+	if found, trick := p.named(s); trick != TrickNone {
 		return found, trick
 	}
-	return p.word(name)
+	return p.word(s.name)
 }
 
 // LookAlike is Protect and LookAlike in one, for a few domains.
@@ -113,9 +142,8 @@ func LookAlike(d mail.Domain, protected []mail.Domain) (mail.Domain, Trick) {
 
 // inFront finds a whole protected name in front of another domain:
 // acme.example.evil.example, acme-example.evil.example.
-func (p *Protected) inFront(d mail.Domain) (mail.Domain, bool) {
-	rest := strings.TrimSuffix(strings.TrimSuffix(d.String(), organisational(d).String()), ".")
-	labels := strings.Split(rest, ".")
+func (p *Protected) inFront(s *suspect) (mail.Domain, bool) {
+	labels := strings.Split(s.front, ".")
 	for i := range labels {
 		if found, ok := p.joined[labels[i]]; ok {
 			return found, true
@@ -126,20 +154,21 @@ func (p *Protected) inFront(d mail.Domain) (mail.Domain, bool) {
 			}
 		}
 	}
-	found, ok := p.joined[strings.SplitN(organisational(d).String(), ".", 2)[0]]
+	label, _, _ := strings.Cut(s.registered.String(), ".")
+	found, ok := p.joined[label]
 	return found, ok
 }
 
 // named finds the same name with other hyphens or another ending.
-func (p *Protected) named(name, ending string) (mail.Domain, Trick) {
+func (p *Protected) named(s *suspect) (mail.Domain, Trick) {
 	best := TrickNone
 	var found mail.Domain
-	for _, d := range p.names[bare(name)] {
+	for _, d := range p.names[s.bare] {
 		own, end := splitEnding(d)
-		if end == ending && len(own) >= minLetters {
+		if end == s.ending && len(own) >= minLetters {
 			return d, TrickHyphen
 		}
-		if end != ending && len(own) >= minEnding {
+		if end != s.ending && len(own) >= minEnding {
 			found, best = d, TrickEnding
 		}
 	}
@@ -168,13 +197,28 @@ func bare(name string) string { return strings.ReplaceAll(likeness(name), "-", "
 // organisational is the domain that somebody registered: one label more than the
 // public suffix. A public suffix is itself.
 func organisational(d mail.Domain) mail.Domain {
-	if d.IsZero() || d.IsPublicSuffix() {
+	suffix, _ := publicsuffix.PublicSuffix(d.String())
+	if d.IsZero() || suffix == d.String() {
 		return d
 	}
-	for parent := d.Parent(); !parent.IsZero(); parent = d.Parent() {
-		if parent.IsPublicSuffix() {
-			return d
-		}
+	if strings.IndexByte(suffix, '.') >= 0 && !isSuffix(suffix) {
+		return climb(d)
+	}
+	for parent := d.Parent(); parent.String() != suffix; parent = d.Parent() {
+		d = parent
+	}
+	return d
+}
+
+func isSuffix(name string) bool {
+	suffix, _ := publicsuffix.PublicSuffix(name)
+	return suffix == name
+}
+
+// climb is organisational for what an exception of the list leaves, which by itself
+// is no public suffix: of city.kawasaki.jp, kawasaki.jp.
+func climb(d mail.Domain) mail.Domain {
+	for parent := d.Parent(); !parent.IsZero() && !parent.IsPublicSuffix(); parent = d.Parent() {
 		d = parent
 	}
 	return d

@@ -28,7 +28,7 @@ func addNames(names []string, parameters []mail.Parameter, base string) []string
 			names = append(names, decodeExtended(p.Value))
 		}
 	}
-	if name := joined(parameters, base+"*pieces"); name != "" {
+	if name := inPieces(parameters, base); name != "" {
 		names = append(names, name)
 	}
 	for i, n := range names {
@@ -43,27 +43,43 @@ type piece struct {
 	percent bool
 }
 
-// joined gives a parameter as it is, or put together of its pieces in their order
-// (RFC 2231 section 3). A base that ends in "*pieces" asks for the pieces only.
+// joined gives a parameter as it is, or put together of its pieces.
 func joined(parameters []mail.Parameter, base string) string {
-	base, only := strings.CutSuffix(base, "*pieces")
-	pieces := map[int]piece{}
 	for _, p := range parameters {
-		if p.Name == base && !only {
+		if p.Name == base {
 			return p.Value
 		}
-		rest, ok := strings.CutPrefix(p.Name, base+"*")
-		number, percent := strings.CutSuffix(rest, "*")
-		n, err := strconv.Atoi(number)
-		if _, there := pieces[n]; ok && err == nil && !there {
-			pieces[n] = piece{p.Value, percent}
+	}
+	return inPieces(parameters, base)
+}
+
+// inPieces puts a parameter together of its pieces in their order (RFC 2231 section
+// 3); empty: there are none.
+func inPieces(parameters []mail.Parameter, base string) string {
+	var pieces map[int]piece
+	for _, p := range parameters {
+		rest, ok := strings.CutPrefix(p.Name, base)
+		if !ok || !strings.HasPrefix(rest, "*") {
+			continue
 		}
+		number, percent := strings.CutSuffix(rest[1:], "*")
+		n, err := strconv.Atoi(number)
+		if _, there := pieces[n]; err != nil || there {
+			continue
+		}
+		if pieces == nil {
+			pieces = map[int]piece{}
+		}
+		pieces[n] = piece{p.Value, percent}
 	}
 	return assemble(pieces)
 }
 
 // assemble joins pieces up to the first that is missing.
 func assemble(pieces map[int]piece) string {
+	if len(pieces) == 0 {
+		return ""
+	}
 	var b []byte
 	label := ""
 	for n := 0; ; n++ {
@@ -120,6 +136,9 @@ func clip(s string, n int) string {
 // it, and the one before it, in small letters without the dot. Dots and space at
 // the end do not count on Windows; wide letters are letters.
 func extensions(name string) (last, before string) {
+	if name == "" {
+		return "", ""
+	}
 	name = strings.Map(func(r rune) rune {
 		if invisible(r) {
 			return -1

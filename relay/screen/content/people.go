@@ -43,10 +43,18 @@ func splitList(s string) (pieces []string) {
 	return append(pieces, s[begin:])
 }
 
+// wideSigns are forms of the signs of an address.
+var wideSigns = strings.NewReplacer("＠", "@", "﹫", "@", "．", ".")
+
 // addressesIn finds what a reader takes for addresses in a name: words around an @,
 // wide or small forms of it too.
 func addressesIn(name string) (found []mail.Address) {
-	name = strings.NewReplacer("＠", "@", "﹫", "@", "．", ".").Replace(clip(name, maxName))
+	name = clip(name, maxName)
+	if !isASCII(name) {
+		name = wideSigns.Replace(name)
+	} else if strings.IndexByte(name, '@') < 0 {
+		return nil
+	}
 	words := strings.FieldsFunc(name, func(r rune) bool {
 		return r <= ' ' || strings.ContainsRune(`<>()[]{},;:"'|\/`+"“”‘’«»", r)
 	})

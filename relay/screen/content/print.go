@@ -31,7 +31,7 @@ func PrintOf(m mail.Message) ledger.Print {
 	w := walk{limits: Limits{Text: printOctets, KeptText: printOctets, Links: printLinks, Files: 1, ArchiveDepth: 1, Parts: 10, Depth: 5}.orDefault()}
 	w.budget = budget{files: 1, memory: 0, unpacked: 0, text: printOctets}
 	var p ledger.Print
-	if m.Body != nil && w.read(m.Header, io.LimitReader(m.Body.Reader(), printOctets)) == nil {
+	if m.Body != nil && w.read(m.Header, beginning(m.Body)) == nil {
 		p.Text = sumOf(w.content.Texts)
 		p.Hosts = hostsOf(w.content.Links)
 	}
@@ -50,6 +50,14 @@ func PrintOf(m mail.Message) ledger.Print {
 	return p
 }
 
+// beginning is the first octets of a body.
+func beginning(b *mail.Body) *lines {
+	if octets, ok := b.InMemory(); ok {
+		return linesIn(octets[:min(len(octets), printOctets)])
+	}
+	return newLines(io.LimitReader(b.Reader(), printOctets))
+}
+
 // hostsOf is the names that links lead to, the same ones whatever their order.
 func hostsOf(links []Link) (hosts []string) {
 	for _, l := range links {
@@ -64,8 +72,8 @@ func hostsOf(links []Link) (hosts []string) {
 
 // shapeOf is a sum of a subject in which case and numbers do not count.
 func shapeOf(subject string) uint32 {
-	h := fnv.New32a()
-	number := false
+	var room [256]byte
+	plain, number := room[:0], false
 	for _, r := range clip(subject, printOctets) {
 		digit := unicode.IsDigit(r)
 		if digit && number {
@@ -74,8 +82,10 @@ func shapeOf(subject string) uint32 {
 		if number = digit; digit {
 			r = '0'
 		}
-		_, _ = io.WriteString(h, string(unicode.ToLower(r)))
+		plain = utf8.AppendRune(plain, unicode.ToLower(r))
 	}
+	h := fnv.New32a()
+	_, _ = h.Write(plain)
 	return h.Sum32()
 }
 
@@ -104,12 +114,12 @@ func sumOf(texts []Text) uint64 {
 	var last [shingle]uint64
 	seen := 0
 	for _, t := range texts {
-		for word := range visibleWords(t) {
+		words := visibleWords{text: t.Text, html: t.HTML}
+		for word, ok := words.next(); ok; word, ok = words.next() {
 			if seen++; seen > printWords {
 				break
 			}
-			copy(last[:], last[1:])
-			last[shingle-1] = word
+			last[0], last[1], last[2] = last[1], last[2], word
 			if seen >= shingle {
 				poll.add(last[0]*31 + bits.RotateLeft64(last[1], 21)*17 + bits.RotateLeft64(last[2], 42))
 			}
@@ -121,120 +131,117 @@ func sumOf(texts []Text) uint64 {
 	return poll.majority()
 }
 
-// votes counts for each bit in how many sums it is set.
+// votes counts for each bit in how many sums it is set: 64 counters side by side, bit
+// k of all of them in counts[k].
 type votes struct {
-	sums  int
-	early [8]uint64 // eight counts of eight bits each, until one may be full
-	total [64]int
+	sums   int
+	counts [9]uint64 // 2⁹ is more than printWords
 }
-
-// spread has bit i of its index in octet i.
-var spread = func() (t [256]uint64) {
-	for b := range t {
-		for i := range 8 {
-			t[b] |= uint64(b>>i&1) << (8 * i)
-		}
-	}
-	return t
-}()
 
 func (v *votes) add(h uint64) {
 	h ^= h >> 33 // so that each bit depends on all words
 	h *= 0xff51afd7ed558ccd
 	h ^= h >> 33
-	for i := range v.early {
-		v.early[i] += spread[byte(h>>(8*i))]
+	for k, count := range v.counts { // h is what is carried
+		v.counts[k], h = count^h, count&h
 	}
-	if v.sums++; v.sums%255 == 0 {
-		v.carry()
-	}
-}
-
-func (v *votes) carry() {
-	for i := range v.total {
-		v.total[i] += int(byte(v.early[i/8] >> (i % 8 * 8)))
-	}
-	v.early = [8]uint64{}
+	v.sums++
 }
 
 // majority has the bits that are set in more than half of the sums.
-func (v *votes) majority() (sum uint64) {
-	v.carry()
-	for i, n := range v.total {
-		if 2*n > v.sums {
-			sum |= 1 << i
+func (v *votes) majority() (more uint64) {
+	half, equal := v.sums/2, ^uint64(0)
+	for k := len(v.counts) - 1; k >= 0; k-- { // the first digit that differs decides
+		if half>>k&1 == 0 {
+			more |= equal & v.counts[k]
+			equal &^= v.counts[k]
+		} else {
+			equal &= v.counts[k]
 		}
 	}
-	return sum
+	return more
 }
 
-// visibleWords gives sums of the words of a text, without markup.
-func visibleWords(t Text) func(yield func(uint64) bool) {
-	const offset, prime = 14695981039346656037, 1099511628211 // FNV-1a
-	return func(yield func(uint64) bool) {
-		sum, letters, odd, tag := uint64(offset), 0, false, false
-		end := func() bool {
-			keep := letters > 1 && !odd
-			word := sum
-			sum, letters, odd = offset, 0, false
-			return !keep || yield(word)
+// visibleWords reads the words of a text, without markup.
+type visibleWords struct {
+	text string
+	html bool
+	at   int // where the next one is looked for
+}
+
+// next gives the sum of the next word that counts (FNV-1a of its letters, in lower
+// case); false: there is none.
+func (v *visibleWords) next() (word uint64, ok bool) {
+	const offset, prime = 14695981039346656037, 1099511628211
+	sum, letters, odd := uint64(offset), 0, false
+	text, at := v.text, v.at
+	for at < len(text) {
+		c := text[at]
+		kind, lower, size := octetKinds[c], rune(c|0x20), 1
+		if kind == isWide {
+			kind, lower, size = wideKind(text[at:])
 		}
-		for _, r := range t.Text {
-			switch kind := letterKind(r); {
-			case tag:
-				tag = r != '>'
-			case t.HTML && r == '<':
-				tag = true
-				if !end() {
-					return
-				}
-			case kind == isWord:
-				letters++
-				if r < utf8.RuneSelf {
-					r |= 0x20
-				} else {
-					r = unicode.ToLower(r)
-				}
-				sum = (sum ^ uint64(r)) * prime
-			case kind == isOdd, r == '.' && letters > 0:
-				odd = odd || r != '.'
-			default:
-				if !end() {
-					return
-				}
-			}
+		at += size
+		switch {
+		case kind == isWord:
+			letters++
+			sum = (sum ^ uint64(lower)) * prime
+			continue
+		case kind == isOdd:
+			odd = true
+			continue
+		case c == '.' && letters > 0:
+			continue
+		case c == '<' && v.html:
+			at += tagEnd(text[at:])
 		}
-		end()
+		if letters > 1 && !odd {
+			v.at = at
+			return sum, true
+		}
+		sum, letters, odd = offset, 0, false
 	}
+	v.at = at
+	return sum, letters > 1 && !odd
+}
+
+// tagEnd gives where the tag ends in which text begins.
+func tagEnd(text string) int {
+	if i := strings.IndexByte(text, '>'); i >= 0 {
+		return i + 1
+	}
+	return len(text)
 }
 
 // What a character does to a word.
 const (
 	isBreak = iota
 	isWord
-	isOdd // it makes the word one that changes from message to message
+	isOdd  // it makes the word one that changes from message to message
+	isWide // an octet of a character that is not in ASCII
 )
 
-func letterKind(r rune) uint8 {
-	if r < utf8.RuneSelf {
-		return asciiKinds[r]
-	}
+// wideKind reads the first character of text.
+func wideKind(text string) (kind uint8, lower rune, size int) {
+	r, size := utf8.DecodeRuneInString(text)
 	switch {
 	case unicode.IsLetter(r):
-		return isWord
+		return isWord, unicode.ToLower(r), size
 	case unicode.IsDigit(r):
-		return isOdd
+		return isOdd, r, size
 	}
-	return isBreak
+	return isBreak, r, size
 }
 
-var asciiKinds = func() (kinds [utf8.RuneSelf]uint8) {
-	for r := range kinds {
-		switch {
-		case unicode.IsLetter(rune(r)):
-			kinds[r] = isWord
-		case unicode.IsDigit(rune(r)), r == '/', r == '@':
-			kinds[r] = isOdd
+var octetKinds = func() (kinds [256]uint8) {
+	for c := range kinds {
+		switch r := rune(c); {
+		case r >= utf8.RuneSelf:
+			kinds[c] = isWide
+		case unicode.IsLetter(r):
+			kinds[c] = isWord
+		case unicode.IsDigit(r), r == '/', r == '@':
+			kinds[c] = isOdd
 		}
 	}
 	return kinds

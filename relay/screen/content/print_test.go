@@ -70,11 +70,3 @@ func FuzzPrintOf(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkPrintOf(b *testing.B) {
-	m := messageOf(b, "Content-Type: text/html\n\n"+strings.Repeat("<p>If you have <b>any</b> questions, reply to <a href=\"https://example.org/\">this</a> message.</p>\n", 300))
-	b.ReportAllocs()
-	for b.Loop() {
-		PrintOf(m)
-	}
-}

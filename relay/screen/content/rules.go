@@ -14,6 +14,7 @@ import (
 type judge struct {
 	found []Finding
 	seen  map[[2]string]bool // code and place
+	hosts map[mail.Domain]imitation
 }
 
 // maxCollected bounds what is collected before the worst are chosen.
@@ -65,9 +66,8 @@ func (j *judge) sender(c Content, r Rules) {
 
 // shownName judges the name that stands beside the address.
 func (j *judge) shownName(from Person, r Rules) {
-	own := organisational(from.Address.Domain())
 	for _, a := range addressesIn(from.Name) {
-		if d := organisational(a.Domain()); d != own && !d.IsPublicSuffix() && !(r.own(a) && r.own(from.Address)) {
+		if d := organisational(a.Domain()); d != organisational(from.Address.Domain()) && !d.IsPublicSuffix() && !(r.own(a) && r.own(from.Address)) {
 			s := Suspicious
 			if r.ofOwn(a) {
 				s = Dangerous
@@ -256,73 +256,100 @@ func (j *judge) archive(f File, place string) {
 }
 
 // link judges where a link leads, and how it is written.
-func (j *judge) link(l Link, r Rules) {
-	place := l.Place
-	if l.Host != "" {
-		place += " (" + shown(l.Host) + ")"
-	}
-	j.linkScheme(l, place)
+func (j *judge) link(l *Link, r *Rules) {
+	j.linkScheme(l)
 	if l.UserInfo {
-		j.add(LinkUserInfo, Suspicious, place, "A link has a name before its host, which readers take for the host: %s.", shown(l.URL))
+		j.addLink(l, LinkUserInfo, Suspicious, "A link has a name before its host, which readers take for the host: %s.", shown(l.URL))
 	}
 	if l.Encoded || l.OddForm {
-		j.add(LinkDisguised, Suspicious, place, "The host of a link is written so that nobody can read it: %s.", shown(l.URL))
+		j.addLink(l, LinkDisguised, Suspicious, "The host of a link is written so that nobody can read it: %s.", shown(l.URL))
 	} else if l.Address.IsValid() && l.Where != "src" && l.Where != "background" {
-		j.add(LinkAddress, Note, place, "A link leads to an address without a name.")
+		j.addLink(l, LinkAddress, Note, "A link leads to an address without a name.")
 	}
-	if like, trick := r.Protected.LookAlike(l.Domain); trick != TrickNone {
+	if like, trick := j.lookAlike(l.Domain, r); trick != TrickNone {
 		s := trick.severity()
 		if trick == TrickSubdomain { // translation services name hosts so
 			s = Suspicious
 		}
-		j.add(LinkLookAlike, s, place, "The host of a link imitates %s: %s.", like, trick.words())
+		j.addLink(l, LinkLookAlike, s, "The host of a link imitates %s: %s.", like, trick.words())
 	}
 	if label, mixed, whole := disguised(l.Domain); mixed || whole {
-		j.add(LinkLetters, Suspicious, place, "The host of a link has a part %s %s.", shown(label), lettersWords(mixed))
+		j.addLink(l, LinkLetters, Suspicious, "The host of a link has a part %s %s.", shown(label), lettersWords(mixed))
 	}
 	if l.Where == "refresh" {
-		j.add(LinkRefresh, Suspicious, place, "The page leads elsewhere by itself.")
+		j.addLink(l, LinkRefresh, Suspicious, "The page leads elsewhere by itself.")
 	}
-	j.linkText(l, place, r)
+	j.linkText(l, r)
+}
+
+// addLink adds a finding of a link.
+func (j *judge) addLink(l *Link, code Code, s Severity, format string, args ...any) {
+	place := l.Place
+	if l.Host != "" {
+		place += " (" + shown(l.Host) + ")"
+	}
+	j.add(code, s, place, format, args...)
+}
+
+// imitation is whom a domain imitates, and how.
+type imitation struct {
+	whom  mail.Domain
+	trick Trick
+}
+
+// lookAlike is Protected.LookAlike, asked once for all links to a host.
+func (j *judge) lookAlike(d mail.Domain, r *Rules) (mail.Domain, Trick) {
+	known, ok := j.hosts[d]
+	if !ok {
+		known.whom, known.trick = r.Protected.LookAlike(d)
+		if j.hosts == nil {
+			j.hosts = map[mail.Domain]imitation{}
+		}
+		j.hosts[d] = known
+	}
+	return known.whom, known.trick
 }
 
 // linkScheme judges links that do not lead to another host.
-func (j *judge) linkScheme(l Link, place string) {
+func (j *judge) linkScheme(l *Link) {
 	switch l.Scheme {
 	case "javascript", "vbscript", "livescript", "mocha":
-		j.add(LinkScript, Suspicious, place, "A link runs a script.")
+		j.addLink(l, LinkScript, Suspicious, "A link runs a script.")
 	case "data":
 		kind, _, _ := strings.Cut(strings.ToLower(strings.TrimPrefix(l.URL, "data:")), ",")
 		if l.Where == "href" || l.Where == "refresh" || l.Where == "action" || strings.Contains(kind, "html") || strings.Contains(kind, "script") {
-			j.add(LinkScript, Suspicious, place, "A link holds a page of its own.")
+			j.addLink(l, LinkScript, Suspicious, "A link holds a page of its own.")
 		}
 	case "file", "smb", "search-ms", "search", "ms-msdt", "ms-officecmd", "ms-appinstaller", "shell", "ms-word", "ms-excel", "ms-powerpoint", "ms-settings":
-		j.add(LinkLocal, Suspicious, place, "A link opens a file or a program of the reader's system: it begins with %s.", shown(l.Scheme+":"))
+		j.addLink(l, LinkLocal, Suspicious, "A link opens a file or a program of the reader's system: it begins with %s.", shown(l.Scheme+":"))
 	}
 }
 
 // linkText judges whether what a reader sees in the place of a link is another
 // domain than the link's.
-func (j *judge) linkText(l Link, place string, r Rules) {
+func (j *judge) linkText(l *Link, r *Rules) {
+	if l.Where != "href" || l.Host == "" {
+		return
+	}
 	seen := domainShown(l.Text)
-	if l.Where != "href" || seen.IsZero() || l.Host == "" || organisational(seen) == organisational(l.Domain) {
+	if seen.IsZero() || organisational(seen) == organisational(l.Domain) {
 		return
 	}
 	s := Note // addresses that count clicks look the same
 	if r.Protected.Has(seen) || l.Address.IsValid() {
 		s = Suspicious
 	}
-	j.add(LinkOtherText, s, place, "A link shows %s and leads to %s.", shown(seen.String()), shown(l.Host))
+	j.addLink(l, LinkOtherText, s, "A link shows %s and leads to %s.", shown(seen.String()), shown(l.Host))
 }
 
 // domainShown is the domain that a text as a whole shows, as an address of a page
 // or alone; zero: it shows none.
 func domainShown(text string) mail.Domain {
 	text = strings.Trim(text, " <>()[]\"'.,;:!»«→")
-	if text == "" || strings.ContainsAny(text, " @") {
+	if text == "" || strings.IndexByte(text, ' ') >= 0 || strings.IndexByte(text, '@') >= 0 {
 		return mail.Domain{}
 	}
-	if l, ok := parseLink(text); ok && (l.Scheme == "http" || l.Scheme == "https") {
+	if l, ok := parseLink(text, nil); ok && (l.Scheme == "http" || l.Scheme == "https") {
 		return l.Domain
 	}
 	if i := strings.IndexAny(text, "/?#"); i >= 0 {

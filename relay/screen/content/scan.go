@@ -14,9 +14,10 @@ func (p *page) scan(s string) (at int) {
 	if strings.IndexByte(s, 0) >= 0 {
 		return 0
 	}
+	p.ahead = ahead{-1, -1, -1}
 	for at < len(s) {
 		open := nextMarkup(s, at)
-		p.words(s[at:open], true)
+		p.between(s, at, open)
 		if open == len(s) {
 			return open
 		}
@@ -53,9 +54,8 @@ func (p *page) markup(s string, open int) (end int) {
 	case c == '!' && strings.HasPrefix(s[open:], "<!--"):
 		return commentEnd(s, open)
 	case c == '/' && open+2 < len(s) && isLetter(s[open+2]):
-		var t markupTag
-		if end = t.read(s, open+2); end >= 0 {
-			p.endTag(t.name)
+		if end = p.opened.read(s, open+2); end >= 0 {
+			p.endTag(p.opened.name)
 		}
 		return end
 	case c == '/' && open+2 == len(s), c == '!' && open+4 > len(s):
@@ -79,7 +79,7 @@ func commentEnd(s string, open int) int {
 
 // opening reads a tag that begins something, and its text if no markup counts in it.
 func (p *page) opening(s string, open int) (end int) {
-	var t markupTag
+	t := &p.opened
 	end = t.read(s, open+1)
 	if end < 0 || t.name == "plaintext" {
 		return -1
@@ -125,13 +125,50 @@ func rawEnd(s, name string) int {
 	}
 }
 
-// words reads text that stands between tags. Most of it has nothing of a link.
-func (p *page) words(s string, escaped bool) {
-	shown := p.href != "" || p.inStyle
-	if s == "" || !shown && strings.IndexByte(s, ':') < 0 && strings.IndexByte(s, '.') < 0 && strings.IndexByte(s, '&') < 0 {
-		return // & may stand for one of the others
+// ahead knows where the octets stand next without which a text has nothing of a
+// link; negative: they were not looked for. They are looked for from one to the
+// next, and not in every piece of a text.
+type ahead struct{ colon, dot, and int }
+
+// within says that something in s[at:end] may be of a link: a colon before a slash,
+// a dot behind a w, or an entity that stands for one of these. Of the entities with
+// a name those are &colon; and &period;, and &sol; for the slash.
+func (a *ahead) within(s string, at, end int) bool {
+	for a.colon = nextOctet(s, a.colon, at, ':'); a.colon+1 < end; a.colon = nextOctet(s, a.colon, a.colon+1, ':') {
+		if next := s[a.colon+1]; next == '/' || next == '&' {
+			return true
+		}
 	}
-	if shown {
+	for a.dot = nextOctet(s, a.dot, at, '.'); a.dot < end; a.dot = nextOctet(s, a.dot, a.dot+1, '.') {
+		if a.dot > at && s[a.dot-1]|0x20 == 'w' {
+			return true
+		}
+	}
+	for a.and = nextOctet(s, a.and, at, '&'); a.and+1 < end; a.and = nextOctet(s, a.and, a.and+1, '&') {
+		if next := s[a.and+1]; next == '#' || next == 'c' || next == 'p' {
+			return true
+		}
+	}
+	return false
+}
+
+// between reads the text s[at:end] that stands between tags. Most of it has nothing
+// of a link.
+func (p *page) between(s string, at, end int) {
+	if at < end && (p.shown() || p.ahead.within(s, at, end)) {
+		p.words(s[at:end], true)
+	}
+}
+
+// shown says that text is looked at whatever it is.
+func (p *page) shown() bool { return p.href != "" || p.inStyle }
+
+// words reads text that is looked at.
+func (p *page) words(s string, escaped bool) {
+	if s == "" {
+		return
+	}
+	if p.shown() {
 		s = newlines(s)
 	}
 	if escaped && strings.IndexByte(s, '&') >= 0 {
@@ -162,24 +199,30 @@ type markupTag struct {
 // read reads a tag from its name on and gives where it ends; -1: it does not.
 func (t *markupTag) read(s string, at int) (end int) {
 	begin := at
-	for at < len(s) && !isSpace(s[at]) && s[at] != '/' && s[at] != '>' {
+	for at < len(s) && !endsName[s[at]] {
 		at++
 	}
-	t.name = lowerASCII(s[begin:at])
+	t.name, t.count, t.many = lowerASCII(s[begin:at]), 0, false
 	for n := 0; ; n++ {
-		at = skipSpace(s, at)
-		if at >= len(s) {
+		if at = skipSpace(s, at); at >= len(s) {
 			return -1
 		}
 		if s[at] == '>' {
 			return at + 1
 		}
 		key, next := attributeKey(s, at)
-		value, next := attributeValue(s, next)
-		if next < 0 {
+		value := ""
+		if at = skipSpace(s, next); at >= len(s) {
 			return -1
 		}
-		at = next
+		switch s[at] {
+		case '/':
+			at++
+		case '=':
+			if value, at = attributeValue(s, at+1); at < 0 {
+				return -1
+			}
+		}
 		t.note(key, value)
 		t.many = t.many || n >= maxAttributes
 	}
@@ -187,7 +230,7 @@ func (t *markupTag) read(s string, at int) (end int) {
 
 // note keeps an attribute that matters. Of one that is there twice the first counts.
 func (t *markupTag) note(key, value string) {
-	if key = lowerASCII(key); !matters(key) {
+	if key = attributeName(key); key == "" {
 		return
 	}
 	for _, a := range t.first[:t.count] {
@@ -207,39 +250,33 @@ func (t *markupTag) note(key, value string) {
 func (t *markupTag) attributes() ([]attribute, bool) {
 	for i := range t.count {
 		value := newlines(t.first[i].value)
-		if strings.Count(value, "&") != strings.Count(value, "&amp;") {
-			return nil, false
+		if strings.IndexByte(value, '&') >= 0 {
+			if strings.Count(value, "&") != strings.Count(value, "&amp;") {
+				return nil, false
+			}
+			value = strings.ReplaceAll(value, "&amp;", "&")
 		}
-		t.first[i].value = strings.ReplaceAll(value, "&amp;", "&")
+		t.first[i].value = value
 	}
 	return t.first[:t.count], !t.many
 }
 
-// attributeKey reads one (section 13.2.5.33) and gives where it ends. It may be empty.
+// attributeKey reads one (section 13.2.5.33) and gives where it ends. It may be empty,
+// and begin with the sign that ends others.
 func attributeKey(s string, at int) (key string, end int) {
-	for end = at; end < len(s); end++ {
-		if c := s[end]; isSpace(c) || c == '/' || c == '>' || c == '=' && end > at {
-			break
-		}
+	if end = at; s[at] == '=' {
+		end++
+	}
+	for end < len(s) && !endsKey[s[end]] {
+		end++
 	}
 	return s[at:end], end
 }
 
-// attributeValue reads one, if there is one behind the key, and gives where to go on;
-// -1: the tag has no end.
+// attributeValue reads what stands behind the = of an attribute, and gives where to go
+// on; -1: the tag has no end.
 func attributeValue(s string, at int) (value string, end int) {
 	if at = skipSpace(s, at); at >= len(s) {
-		return "", -1
-	}
-	switch s[at] {
-	case '/':
-		return "", at + 1
-	case '=':
-		at = skipSpace(s, at+1)
-	default:
-		return "", at
-	}
-	if at >= len(s) {
 		return "", -1
 	}
 	switch c := s[at]; c {
@@ -266,7 +303,14 @@ func skipSpace(s string, at int) int {
 	return at
 }
 
-func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' || c == '\f' }
+// The octets of markup.
+var (
+	spaces   = octetsOf(" \n\r\t\f")
+	endsName = octetsOf(" \n\r\t\f/>")
+	endsKey  = octetsOf(" \n\r\t\f/>=")
+)
+
+func isSpace(c byte) bool { return spaces[c] }
 
 func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
 

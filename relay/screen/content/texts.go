@@ -1,7 +1,5 @@
 package content
 
-import "strings"
-
 // Text is a part that programs show as the message itself, decoded. It is what a
 // stranger wrote: control characters and markup too.
 type Text struct {
@@ -16,7 +14,7 @@ func (w *walk) keepText(f *File, text string) {
 	if !f.Shown || room <= 0 || text == "" {
 		return
 	}
-	text = strings.ToValidUTF8(text[:min(len(text), room)], "")
+	text = clip(text, room)
 	w.kept += len(text)
 	w.content.Texts = append(w.content.Texts, Text{Place: f.Place, HTML: f.isPage(), Text: text})
 }

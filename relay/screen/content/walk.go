@@ -1,12 +1,11 @@
 package content
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
-	"sync"
 
 	"anechoic/mail"
 )
@@ -20,6 +19,7 @@ type walk struct {
 	kept    int              // octets of Texts
 	inside  int              // messages in which the part being read stands
 	links   map[linkKey]bool // links that are kept
+	hosts   hosts            // of links
 }
 
 // budget is what is left of the bounds that the whole message shares.
@@ -68,17 +68,21 @@ func (w *walk) ambiguous(what string) {
 }
 
 // message reads the whole body under the header of the message.
-func (w *walk) message(m mail.Message) error { return w.read(m.Header, m.Body.Reader()) }
+func (w *walk) message(m mail.Message) error {
+	if body, ok := m.Body.InMemory(); ok {
+		return w.read(m.Header, linesIn(body))
+	}
+	return w.read(m.Header, newLines(m.Body.Reader()))
+}
 
 // read reads a body, or the beginning of one, under its header.
-func (w *walk) read(h mail.Header, body io.Reader) error {
+func (w *walk) read(h mail.Header, l *lines) error {
 	var fields []field
 	for _, f := range h.Fields {
 		if f.HasPrefix("Content-") {
-			fields = append(fields, field{strings.ToLower(f.Name()), f.RawValue()})
+			fields = append(fields, field{contentField([]byte(f.Name())), f.RawValue()})
 		}
 	}
-	l := newLines(body)
 	defer l.free()
 	w.entity(l, w.readPart(fields, "text/plain", "the message"), 0)
 	if l.err != nil {
@@ -119,15 +123,10 @@ func (w *walk) readPart(fields []field, otherwise, place string) part {
 	return p
 }
 
-// boundaries counts the different boundaries that a header gives.
-func (p part) boundaries() int {
-	found := map[string]bool{}
-	for _, q := range p.parameters {
-		if q.Name == "boundary" {
-			found[q.Value] = true
-		}
-	}
-	return len(found)
+// hasTwoBoundaries says that a header gives different ones.
+func (p part) hasTwoBoundaries() bool {
+	first := p.parameter("boundary")
+	return slices.ContainsFunc(p.parameters, func(q mail.Parameter) bool { return q.Name == "boundary" && q.Value != first })
 }
 
 func (p part) parameter(name string) string {
@@ -172,7 +171,7 @@ func isMessage(kind string) bool {
 // behind the last is shown by no program and is passed over.
 func (w *walk) multipart(l *lines, p part, boundary string, depth int) {
 	level, otherwise := len(l.boundaries), "text/plain"
-	if p.boundaries() > 1 {
+	if p.hasTwoBoundaries() {
 		w.ambiguous(twoBoundaries)
 	}
 	if p.encoding == "base64" || p.encoding == "quoted-printable" { // RFC 2045 section 6.4
@@ -205,9 +204,9 @@ func (w *walk) multipart(l *lines, p part, boundary string, depth int) {
 // placeOf numbers a part in the way of IMAP (RFC 9051 section 6.4.5): "part 2.1".
 func placeOf(outer string, n int) string {
 	if !strings.HasPrefix(outer, "part ") {
-		return fmt.Sprintf("part %d", n)
+		return "part " + strconv.Itoa(n)
 	}
-	return fmt.Sprintf("%s.%d", outer, n)
+	return outer + "." + strconv.Itoa(n)
 }
 
 // part reads a header and what stands under it.
@@ -234,12 +233,9 @@ func (w *walk) inner(l *lines, p part, depth int) {
 // file reads one part that holds no others.
 func (w *walk) file(r io.Reader, p part) {
 	f := File{Place: p.place, Names: p.names, Type: p.kind, Shown: !p.attached && (len(p.names) == 0 || strings.HasPrefix(p.kind, "image/"))}
-	text := w.inspect(r, &f, 0)
-	if text != nil {
-		decoded := decodeCharset(text.Bytes(), p.parameter("charset"))
-		freeText(text)
-		w.keepText(&f, decoded)
-		w.text(&f, decoded)
+	if text := w.inspect(r, &f, p.parameter("charset"), 0); text != "" {
+		w.keepText(&f, text)
+		w.text(&f, text)
 	}
 	w.content.Files = append(w.content.Files, f)
 }
@@ -260,6 +256,9 @@ func (w *walk) text(f *File, text string) {
 // uuencoded finds files of the old way, "begin 644 name": some programs still show
 // them as attachments.
 func (w *walk) uuencoded(place, text string) {
+	if !strings.HasPrefix(text, "begin ") && !strings.Contains(text, "\nbegin ") {
+		return
+	}
 	for line := range strings.Lines(text) {
 		rest, ok := strings.CutPrefix(line, "begin ")
 		mode, name, named := strings.Cut(rest, " ")
@@ -275,8 +274,8 @@ func (w *walk) uuencoded(place, text string) {
 }
 
 // inspect reads r to its end and fills in what f is. It gives the beginning of a
-// text that is to be read, or nil; freeText takes it back.
-func (w *walk) inspect(r io.Reader, f *File, depth int) (text *bytes.Buffer) {
+// text that is to be read.
+func (w *walk) inspect(r io.Reader, f *File, charset string, depth int) (text string) {
 	in := newPeek(r)
 	defer in.free()
 	f.Kind = kindOf(in.head, f.Name(), f.Type)
@@ -294,7 +293,9 @@ func (w *walk) inspect(r io.Reader, f *File, depth int) (text *bytes.Buffer) {
 	case endsLikeZip(f.Names):
 		w.zip(in, f, depth)
 	case w.isText(*f):
-		text = w.readText(in, f.Packed)
+		if octets := w.readText(in, f.Packed); octets != nil {
+			text = decodeCharset(octets, charset)
+		}
 	}
 	in.drain()
 	f.Size = in.size
@@ -306,22 +307,8 @@ func (w *walk) isText(f File) bool {
 	return f.Kind == KindHTML || f.Kind == KindSVG || f.Kind == KindCalendar || f.Kind == KindUnknown && (strings.HasPrefix(f.Type, "text/") || f.Type == "")
 }
 
-// texts are buffers for texts on their way to a string.
-var texts = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-// maxPooledText bounds the buffers that are kept.
-const maxPooledText = 1 << 20
-
-// freeText gives a buffer back; nothing of it is read after that.
-func freeText(b *bytes.Buffer) {
-	if b.Cap() <= maxPooledText {
-		b.Reset()
-		texts.Put(b)
-	}
-}
-
 // readText takes as much of a text as may be read. Text in archives is not read.
-func (w *walk) readText(in *peek, packed bool) *bytes.Buffer {
+func (w *walk) readText(in *peek, packed bool) []byte {
 	if packed {
 		return nil
 	}
@@ -329,11 +316,9 @@ func (w *walk) readText(in *peek, packed bool) *bytes.Buffer {
 		w.cut("text")
 		return nil
 	}
-	b := texts.Get().(*bytes.Buffer)
-	b.Grow(min(w.budget.text, len(in.head)) + bytes.MinRead)
-	n, _ := b.ReadFrom(io.LimitReader(in, int64(w.budget.text))) // an error of the input is kept by lines
-	if w.budget.text -= int(n); w.budget.text <= 0 {
+	text := in.text(w.budget.text)
+	if w.budget.text -= len(text); w.budget.text <= 0 {
 		w.cut("text")
 	}
-	return b
+	return text
 }
