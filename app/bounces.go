@@ -23,6 +23,7 @@ import (
 	"anechoic/standard/arf"
 	"anechoic/standard/dsn"
 	"anechoic/standard/report"
+	"anechoic/watch/detect"
 )
 
 // returns is what comes back about mail sent earlier: the addresses it comes back
@@ -73,15 +74,20 @@ type returned struct {
 	in       bounce.Incoming // what it says
 	original ledger.Fact     // how the message it tells of was accepted; zero: not found
 	now      time.Time
-	tx       *smtpd.Transaction
+	brought  ledger.Fact // begins facts about it: as what it came in, and who handed it over
 	size     int64
+
+	witness bounce.Witness
+	to      mail.Address      // the mailbox it came to; zero: an address for reports
+	sites   map[string]string // who took the original for which recipient, as far as that is asked
 }
 
 // takeReturn reads a report, finds the message it tells of, and keeps what it
 // tells. The message itself is not kept and goes nowhere.
 func (in *intake) takeReturn(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Received, o *org.Organisation, fact *ledger.Fact, now time.Time) (receipt custody.Receipt, refusal *mail.Refusal) {
 	fact.Direction, fact.ClaimedOrg = "inbound", string(o.ID)
-	back := returned{org: o, now: now, tx: tx, size: r.Size}
+	back := returned{org: o, now: now, brought: sessionFact(tx.Session, now), size: r.Size, witness: bounce.Witness{NoSender: tx.Envelope.From.IsZero()}}
+	back.brought.ID = tx.ID
 	var err error
 	local := tx.Envelope.Recipients[0].Address.Local()
 	if !strings.EqualFold(local, bounce.Complaints) {
@@ -195,7 +201,7 @@ func (s *returns) accepted(ctx context.Context, id mail.ID, of org.ID) (found le
 // judge says what is kept of a report: facts, marks on the suppression list, and
 // what the sender is told.
 func (s *returns) judge(ctx context.Context, r *returned, dir *org.Directory, hostname string) (custody.Report, error) {
-	kept := custody.Report{ID: r.tx.ID}
+	kept := custody.Report{ID: r.brought.ID}
 	if r.in.Kind == bounce.KindComplaint {
 		return kept, s.judgeComplaint(ctx, r, &kept)
 	}
@@ -216,12 +222,16 @@ func (s *returns) judgeBounce(ctx context.Context, r *returned, told bounce.Inco
 	rcpt, named := s.recipient(r, told.Addresses)
 	fact := r.fact(ledger.BounceReceived, rcpt)
 	fact.Class = string(told.Class)
-	fact.Detail = strings.Join(slices.DeleteFunc([]string{string(r.in.Kind), string(told.Action), told.Status}, func(t string) bool { return t == "" }), " ") + ", brought by " + string(r.tx.ID)
+	ground := r.ground(rcpt)
+	fact.Detail = r.detail(ground, string(r.in.Kind), string(told.Action), told.Status)
+	if known, err := s.knew(ctx, r, rcpt, ground, cameAs(told), kept); err != nil || known {
+		return err
+	}
 	kept.Facts = append(kept.Facts, fact)
 	if rcpt == "" {
 		return nil
 	}
-	if named && told.Permanent() && told.Class.AboutAddress() {
+	if named && ground != "" && told.Permanent() && told.Class.AboutAddress() {
 		if err := s.mark(ctx, r.org, suppression.Mark{
 			Address: rcpt, Reason: suppression.HardBounce, Class: string(told.Class), About: r.original.ID, Since: r.now,
 		}, kept); err != nil {
@@ -236,10 +246,14 @@ func (s *returns) judgeComplaint(ctx context.Context, r *returned, kept *custody
 	c := r.in.Complaint
 	rcpt, named := s.recipient(r, c.Recipients)
 	fact := r.fact(ledger.ComplaintReceived, rcpt)
-	fact.Detail = string(c.Type) + ", brought by " + string(r.tx.ID)
+	ground := r.ground(rcpt)
+	fact.Detail = r.detail(ground, string(c.Type))
+	if known, err := s.knew(ctx, r, rcpt, ground, "complaint-"+string(c.Type), kept); err != nil || known {
+		return err
+	}
 	kept.Facts = append(kept.Facts, fact)
 	unwanted := c.Type == arf.Abuse || c.Type == arf.OptOut || c.Type == arf.Fraud || c.Type == arf.Virus
-	if rcpt == "" || !unwanted || !named && len(c.Recipients) > 0 {
+	if rcpt == "" || ground == "" || !unwanted || !named && len(c.Recipients) > 0 {
 		return nil
 	}
 	return s.mark(ctx, r.org, suppression.Mark{Address: rcpt, Reason: suppression.Complaint, About: r.original.ID, Since: r.now}, kept)
@@ -266,11 +280,39 @@ func (s *returns) recipient(r *returned, addresses []string) (rcpt string, named
 	return "", false
 }
 
+// groundAddress: what comes to the return address of a message is about it.
+const groundAddress bounce.Ground = "it came to the return address"
+
+// ground is why the report is believed what it says of a recipient; empty: it is
+// not, and then it is told and counts for nothing.
+func (r *returned) ground(rcpt string) bounce.Ground {
+	if r.back.Message != "" {
+		return groundAddress
+	}
+	return bounce.Believe(r.in.Kind, bounce.Sent{Recipients: r.original.Rcpt, Sites: r.sites}, rcpt, r.witness)
+}
+
+// detail says in a fact what a report is; its first words are read by detection.
+func (r *returned) detail(ground bounce.Ground, words ...string) string {
+	said := strings.Join(slices.DeleteFunc(words, func(t string) bool { return t == "" }), " ")
+	if ground == "" {
+		said = detect.Unproven + " " + said
+	}
+	said += ", brought by " + string(r.brought.ID)
+	switch {
+	case r.to.IsZero():
+		return said
+	case ground == "":
+		return said + " to a mailbox, not believed: anybody may have written it who saw that message"
+	}
+	return said + " to a mailbox, believed: " + string(ground)
+}
+
 // fact begins a fact about a report. It bears the id of the message it tells of.
 func (r *returned) fact(event ledger.Event, rcpt string) ledger.Fact {
-	fact := transactionFact(r.tx, r.now)
+	fact := r.brought
 	fact.ID, fact.Event, fact.Direction, fact.Org, fact.Size = r.original.ID, event, "inbound", string(r.org.ID), r.size
-	fact.Source, fact.MailFrom, fact.Rcpt = r.original.Source, r.original.MailFrom, nil
+	fact.Source, fact.MailFrom = r.original.Source, r.original.MailFrom
 	if rcpt != "" {
 		fact.Rcpt = []string{rcpt}
 	}

@@ -175,6 +175,7 @@ func (t *trial) accepted(now time.Time) ledger.Fact {
 	}
 	tellEvidence(&fact, &t.detained.Evidence)
 	tellProof(&fact, t.proof)
+	tellMessageID(&fact, t.header)
 	return fact
 }
 

@@ -40,9 +40,14 @@ func transactionFact(tx *smtpd.Transaction, now time.Time) ledger.Fact {
 // tellMessageID puts into the fact by what the message is found again.
 func tellMessageID(fact *ledger.Fact, h mail.Header) {
 	if id, ok := h.First("Message-ID"); ok {
-		text := printable(strings.TrimSpace(id.Value()))
-		fact.MessageID = text[:min(len(text), ledger.MaxMessageID)]
+		fact.MessageID = messageIDText(id.Value())
 	}
+}
+
+// messageIDText is a Message-ID as facts have it.
+func messageIDText(id string) string {
+	text := printable(strings.TrimSpace(id))
+	return text[:min(len(text), ledger.MaxMessageID)]
 }
 
 // tlsText names version and cipher suite; empty without TLS.

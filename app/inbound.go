@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -127,7 +128,11 @@ func (in *intake) takeInbound(ctx context.Context, m *arriving, fact *ledger.Fac
 	if err != nil {
 		return receipt, mail.Internal.Because("%v", err)
 	}
-	return in.keep(ctx, custody.Submission{ID: m.id, Warrant: warrant, Envelope: m.envelope, Header: m.header, Body: m.body}, fact, now)
+	receipt, refusal = in.keep(ctx, custody.Submission{ID: m.id, Warrant: warrant, Envelope: m.envelope, Header: m.header, Body: m.body}, fact, now)
+	if refusal == nil {
+		in.cameHome(m, &results, fact, now)
+	}
+	return receipt, refusal
 }
 
 // arriving is a message on its way in.
@@ -141,6 +146,36 @@ type arriving struct {
 	body     *mail.Body
 	from     mail.Address
 	evidence attribution.HeaderEvidence
+	notice   bool             // it is a report of this relay's own
+	read     *bounce.Incoming // see told; nil: not read yet
+}
+
+// mayReport says that it is worth reading as a report.
+func (m *arriving) mayReport() bool {
+	value := func(name string) string {
+		if f, ok := m.question.Header.First(name); ok {
+			return f.Value()
+		}
+		return ""
+	}
+	return bounce.MayReport(m.envelope.From.IsZero(), value("Content-Type"), value("Subject"))
+}
+
+// size is of the message as it came, in octets.
+func (m *arriving) size() int64 { return int64(len(m.raw)) + m.body.Size() }
+
+// told reads the message as a report, once, as much as matters of it.
+func (m *arriving) told() (bounce.Incoming, error) {
+	if m.read == nil {
+		body, err := io.ReadAll(io.LimitReader(m.body.Reader(), report.MaxOctets))
+		if err != nil {
+			return bounce.Incoming{}, fmt.Errorf("read a report: %w", err)
+		}
+		header, _ := report.Message(m.raw)
+		in := bounce.ReadIncoming(header, body)
+		m.read = &in
+	}
+	return *m.read, nil
 }
 
 // arrivingFrom is a message that a client sent.
@@ -170,12 +205,10 @@ func (in *intake) isForeignReport(ctx context.Context, m *arriving, now time.Tim
 	if !ok {
 		return true, nil
 	}
-	body, err := io.ReadAll(io.LimitReader(m.body.Reader(), report.MaxOctets))
+	told, err := m.told()
 	if err != nil {
-		return false, mail.Internal.Because("read a report: %v", err)
+		return false, mail.Internal.Because("%v", err)
 	}
-	header, _ := report.Message(m.raw)
-	told := bounce.ReadIncoming(header, body)
 	if told.Kind != bounce.KindStatus && told.Kind != bounce.KindOldBounce {
 		return false, nil
 	}
@@ -184,12 +217,12 @@ func (in *intake) isForeignReport(ctx context.Context, m *arriving, now time.Tim
 		return false, mail.RateLimited.Because("%s takes %d reports an hour", o.ID, reportsPerHour)
 	}
 	_, id := in.returns.recognise(&returned{org: o, in: told, now: now}, in.hostname)
-	if id == "" {
-		return true, nil
-	}
 	original, err := in.returns.accepted(ctx, id, o.ID)
+	if err == nil && original.ID == "" && len(m.envelope.Recipients) == 1 && in.mailboxes != nil {
+		original, err = in.mailboxes.match(ctx, m.report(o, told, now))
+	}
 	if err != nil {
-		return false, mail.Internal.Because("look for %s in the ledger: %v", id, err)
+		return false, mail.Internal.Because("look in the ledger for the message that a report is about: %v", err)
 	}
 	return original.ID == "", nil
 }

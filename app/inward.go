@@ -150,6 +150,7 @@ func (in *intake) arrivingFromCustody(a *delivery.Attempt, now time.Time) (*arri
 	if a.Message.Kind == custody.KindDisowned { // who forwarded it is not who sent it
 		m.question.Sender = ""
 	}
+	m.notice = a.Message.Kind == custody.KindNotice
 	m.trace = []mail.Field{mail.NewField("Received", "by "+in.hostname+" with LOCAL id "+string(m.id)+";\r\n\t"+now.Format(time.RFC1123Z))}
 	return m, nil
 }

@@ -62,6 +62,8 @@ type Metrics struct {
 	intake      prometheus.Histogram
 	attempt     prometheus.Histogram
 
+	mailboxReports *prometheus.CounterVec
+
 	detection detection
 	decisions decisions
 
@@ -105,6 +107,7 @@ func New(version string) *Metrics {
 	m.registry.MustRegister(trafficCollector{m})
 	m.newDetection()
 	m.newDecisions()
+	m.newReturned()
 	m.closedSets()
 	return m
 }

@@ -29,6 +29,7 @@ type Incoming struct {
 	Recipients []IncomingRecipient
 	Complaint  arf.Report    // of KindComplaint
 	Returned   report.Fields // header of the message it tells of; nil: not returned
+	MessageIDs []string      // of that message, with their brackets; nil: not told
 }
 
 // IncomingRecipient is what is told of one recipient.
@@ -47,6 +48,12 @@ func (r IncomingRecipient) Permanent() bool {
 // ReadIncoming reads a message that came back. Steps: a feedback report; a
 // delivery status; the shapes of old bounces; an automatic answer.
 func ReadIncoming(header report.Fields, body []byte) Incoming {
+	in := readIncoming(header, body)
+	in.MessageIDs = messageIDs(header, in)
+	return in
+}
+
+func readIncoming(header report.Fields, body []byte) Incoming {
 	parts := report.Read(header, body)
 	if complaint, err := arf.Parse(parts); err == nil {
 		return Incoming{Kind: KindComplaint, Complaint: complaint, Returned: complaint.Returned}

@@ -153,7 +153,7 @@ func isAnswer(header report.Fields) bool {
 // fromHotmail reads complaints of the junk mail reporting programme of Outlook.com,
 // which are no feedback reports: the message itself, under a subject.
 func fromHotmail(header report.Fields, parts []report.Part) (Incoming, bool) {
-	if !strings.HasPrefix(strings.ToLower(header.Get("Subject")), "complaint about message from ") {
+	if !isHotmail(header.Get("Subject")) {
 		return Incoming{}, false
 	}
 	returned := dsn.Returned(parts)
@@ -163,4 +163,8 @@ func fromHotmail(header report.Fields, parts []report.Part) (Incoming, bool) {
 	}
 	complaint := arf.Report{Type: arf.Abuse, Recipients: []string{strings.Trim(recipient, " <>")}, Incidents: 1, Returned: returned}
 	return Incoming{Kind: KindComplaint, Complaint: complaint, Returned: returned}, true
+}
+
+func isHotmail(subject string) bool {
+	return strings.HasPrefix(strings.ToLower(subject), "complaint about message from ")
 }

@@ -176,6 +176,9 @@ func FuzzReadIncoming(f *testing.F) {
 		if len(in.Recipients) > 100 {
 			t.Fatalf("%d recipients", len(in.Recipients))
 		}
+		if len(in.MessageIDs) > maxMessageIDs || len(in.MessageIDs) > 0 && !in.Tells() || slices.ContainsFunc(in.MessageIDs, func(id string) bool { return BareID(id) == "" }) {
+			t.Fatalf("it names %q, of kind %s", in.MessageIDs, in.Kind)
+		}
 		for _, r := range in.Recipients {
 			if r.Class != "" && !slices.Contains(dsn.Classes(), r.Class) || len(r.Addresses) > 2 {
 				t.Fatalf("%+v", r)

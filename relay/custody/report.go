@@ -62,7 +62,7 @@ func (r *Report) check() error {
 // notOfTheQueue refuses records that only the queue writes.
 func notOfTheQueue(records []Record) error {
 	for _, r := range records {
-		for _, own := range []string{messagePrefix, recipientPrefix, suspensionPrefix, asidePrefix, detainedPrefix} {
+		for _, own := range []string{messagePrefix, recipientPrefix, suspensionPrefix, asidePrefix, detainedPrefix, sitePrefix} {
 			if strings.HasPrefix(r.Key, own) {
 				return fmt.Errorf("the record %q is one of the queue", r.Key)
 			}

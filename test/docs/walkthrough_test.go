@@ -296,7 +296,7 @@ func (w *walk) metrics() {
 
 // movesByThen says that what happened in the ten minutes makes a metric rise.
 func movesByThen(name string) bool {
-	for _, still := range []string{"unproven", "refused", "faults", "findings", "egress_in_spf", "reloads", "_queue_", "connections_open", "scanner_resting", "_alert", "_webhook_", "campaigns_open", "responses_in_force", "watch_lag", "watch_skipped", "limit_decisions"} {
+	for _, still := range []string{"unproven", "refused", "faults", "findings", "egress_in_spf", "reloads", "_queue_", "connections_open", "scanner_resting", "_alert", "_webhook_", "campaigns_open", "responses_in_force", "watch_lag", "watch_skipped", "limit_decisions", "mailbox_reports"} {
 		if strings.Contains(name, still) {
 			return false
 		}
