@@ -72,6 +72,7 @@ type App struct {
 	engine     *local.Engine
 	store      custody.Engine // the same, measured
 	queue      *custody.Queue
+	sites      *custody.Sites
 	approvals  *quarantine.Approvals
 	resolver   *dns.Client
 	domains    *org.Proofs
@@ -157,7 +158,7 @@ func New(options Options) (a *App, err error) {
 	if a.config, problems = config.Load(options.ConfigFile); len(problems) > 0 {
 		return nil, problemList(problems)
 	}
-	for _, step := range []func() error{a.openStore, a.openTracking, a.openDNS, a.openSightings, a.openLimits, a.openDirectory, a.chargeReplayed, a.openQueue, a.openResponses, a.makeServer, a.openInbound, a.openForwarding, a.openTransportSecurity, a.makeDispatcher, a.openAlerts, a.openWatch, a.makeControl} {
+	for _, step := range []func() error{a.openStore, a.openTracking, a.openDNS, a.openSightings, a.openLimits, a.openDirectory, a.chargeReplayed, a.openQueue, a.openResponses, a.makeServer, a.openMailboxReports, a.openInbound, a.openForwarding, a.openTransportSecurity, a.makeDispatcher, a.openAlerts, a.openWatch, a.makeControl} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -244,6 +245,7 @@ func (a *App) openQueue() error {
 	if err != nil {
 		return err
 	}
+	a.sites = &custody.Sites{Store: a.store, Log: a.log}
 	a.approvals = quarantine.NewApprovals(a.store, a.config.Quarantine.SecondPersonAbove)
 	a.onStop("queue", func(context.Context) error { a.queue.Close(); return nil })
 	return nil
@@ -251,7 +253,7 @@ func (a *App) openQueue() error {
 
 func (a *App) makeServer() error {
 	in := &intake{
-		hostname: a.config.Hostname.String(), spool: filepath.Join(a.config.DataDir, "spool"), maxHops: a.config.SMTP.MaxHops, directory: &a.directory, domains: a.domains,
+		hostname: a.config.Hostname.String(), own: newOwnPostmaster(a.config), spool: filepath.Join(a.config.DataDir, "spool"), maxHops: a.config.SMTP.MaxHops, directory: &a.directory, domains: a.domains,
 		resolver: a.resolver, passwords: newCredentials(a.config.Limits.AuthFailuresPerPeer), signer: a.signer, queue: a.queue, storage: a.engine.Ready, recorder: a.recorder, metrics: a.metrics,
 		seen: a.seen, budgets: &budgets{limits: a.config.Limits, principals: a.limits}, returns: a.returns, scanners: a.openScanners(), responses: a.responses, copies: copies{most: a.config.Response.RecipientsPerSignature}, log: a.log,
 	}
@@ -293,9 +295,12 @@ func (a *App) Start() (err error) {
 	loop("domain proofs", func(ctx context.Context) { a.domains.Run(ctx, a.registered) })
 	loop("spf of egress", a.egressSPF.run)
 	loop("refusals", a.flushRefusals)
+	loop("sites", a.sites.Run)
 	loop("housekeeping", a.keepHouse)
 	loop("feeds", a.watchFeeds)
 	loop("tracking", a.track)
+	loop("reports to mailboxes", a.intake.mailboxes.run)
+	a.onStop("reports to mailboxes", a.intake.mailboxes.drain)
 	loop("watch", a.watch.run)
 	loop("responses", a.runResponses)
 	loop("limits", a.keepLimits)

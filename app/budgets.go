@@ -14,7 +14,7 @@ import (
 	"anechoic/relay/limit"
 )
 
-// budgets is what the intake counts. Three kinds, apart from each other, so that
+// budgets is what the intake counts. Four kinds, apart from each other, so that
 // none can push another out of memory:
 //
 //   - principals: what is proven to be sent by whom (see limits). Only proven mail has
@@ -25,11 +25,13 @@ import (
 //     refused in any case (see floodOf); so no flood can turn this budget against
 //     the organisation it claims, another organisation or another tenant.
 //   - complaints: what comes to an organisation's complaints address, from anybody.
+//   - postmaster: what comes to the relay's own postmaster, from anybody.
 type budgets struct {
 	limits     config.Limits
 	principals *limits
 	floods     limit.Limiter
 	complaints limit.Limiter
+	postmaster limit.Limiter
 }
 
 // refusalsSpan is the span of limits.refused_per_claim.

@@ -123,7 +123,7 @@ func settingName(field string) string {
 	switch field {
 	case "DataDir":
 		return "data_dir"
-	case "Hostname", "Registry":
+	case "Hostname", "Registry", "Postmaster":
 		return strings.ToLower(field)
 	}
 	return "[" + strings.ToLower(field) + "]"

@@ -34,6 +34,7 @@ import (
 // place that makes Evidence out of a transaction.
 type intake struct {
 	hostname  string
+	own       ownPostmaster
 	spool     string // folder of bodies that are too large for memory
 	maxHops   int
 	directory *atomic.Pointer[org.Directory]
@@ -48,6 +49,7 @@ type intake struct {
 	metrics   *metrics.Metrics
 	seen      *seen.Table
 	returns   *returns
+	mailboxes *mailboxReports // nil: nobody looks into reports to mailboxes
 	scanners  scanners
 	responses *responses
 	copies    copies
@@ -86,22 +88,32 @@ func (in *intake) Rcpt(ctx context.Context, tx *smtpd.Transaction, rcpt mail.Rec
 func (in *intake) judgeRecipient(ctx context.Context, tx *smtpd.Transaction, rcpt mail.Recipient) *mail.Refusal {
 	dir := in.directory.Load()
 	session := tx.Session
-	rcpt.Address = readBy(dir, rcpt.Address)
+	asked := rcpt.Address
+	rcpt.Address = in.readBy(dir, asked)
 	w := in.wayTo(dir, session, rcpt.Address)
-	if first := tx.Envelope.Recipients; len(first) > 0 && in.wayTo(dir, session, readBy(dir, first[0].Address)) != w {
+	if first := tx.Envelope.Recipients; len(first) > 0 && in.wayTo(dir, session, in.readBy(dir, first[0].Address)) != w {
 		return mail.DirectionMixed.Because("%s goes another way than %s", rcpt.Address.Domain(), first[0].Address.Domain())
 	}
 	switch {
 	case w.back != nil:
 		return in.judgeReturn(tx, w.back, rcpt.Address, time.Now().UTC())
+	case w.forwarding && in.own.at(asked):
+		return mail.PostmasterMissing.Because("%s is nobody here", asked)
 	case w.forwarding:
 		return in.judgeForwardingDomain(tx, rcpt.Address, time.Now().UTC())
 	case w.to != nil:
-		return in.judgeInward(ctx, tx, w.to, rcpt)
+		if refusal := in.judgeInward(ctx, tx, w.to, rcpt); refusal != nil || rcpt.Address == asked {
+			return refusal
+		}
+		return in.spendOnPostmaster(tx, asked, time.Now())
 	case session.BalancerItself:
 		return mail.RelayDenied.Because("the balancer %s speaks for itself", session.Balancer)
 	}
-	return attribution.AtRecipient(dir, session.Peer.Addr(), session.TLS != nil, session.Username, clientKey(session, time.Now()))
+	refusal := attribution.AtRecipient(dir, session.Peer.Addr(), session.TLS != nil, session.Username, clientKey(session, time.Now()))
+	if refusal != nil && in.own.at(asked) {
+		return mail.PostmasterMissing.Because("%s is nobody here: %s", asked, refusal.Detail())
+	}
+	return refusal
 }
 
 // Data implements smtpd.Handler: it tells the ledger what became of the message
@@ -109,9 +121,9 @@ func (in *intake) judgeRecipient(ctx context.Context, tx *smtpd.Transaction, rcp
 func (in *intake) Data(ctx context.Context, tx *smtpd.Transaction, r *smtpd.Received) (custody.Receipt, *mail.Refusal) {
 	start := time.Now()
 	defer func() { in.metrics.Intake(time.Since(start)) }()
-	in.addressReaders(tx)
+	detail := in.addressReaders(tx)
 	fact := transactionFact(tx, start)
-	fact.Size = r.Size
+	fact.Size, fact.Detail = r.Size, detail
 	receipt, refusal := in.take(ctx, tx, r, &fact)
 	if refusal != nil {
 		in.recorder.refused(fact, refusal)

@@ -37,7 +37,7 @@ func (a *App) makeDispatcher() error {
 	a.onStop("connections", func(context.Context) error { transport.Close(); return nil })
 	a.transport = transport
 	a.dispatcher = &delivery.Dispatcher{
-		Queue: a.queue, Transport: inwardTransport{returningTransport{measuredTransport{transport, a.metrics}, a.returns, a.directory.Load, a.intake.standing}, a.intake, a.probes}, Ask: a.askAgain, Notice: a.bounce, DelayAfter: c.DelayAfter, Egress: a.poolOf, Limits: a.siteLimits, Advise: a.adviceOf, Log: a.log,
+		Queue: a.queue, Known: a.sites, Transport: inwardTransport{returningTransport{measuredTransport{transport, a.metrics}, a.returns, a.directory.Load, a.intake.standing}, a.intake, a.probes}, Ask: a.askAgain, Notice: a.bounce, DelayAfter: c.DelayAfter, Egress: a.poolOf, Limits: a.siteLimits, Advise: a.adviceOf, Log: a.log,
 		Router: &delivery.Router{
 			Resolver: a.resolver, SmartHost: smartHost, Port: uint16(c.Port), Hostname: a.config.Hostname.String(),
 			Family: family(c), Private: c.Private, AllowLoopback: onLoopback(a.config.DNS.Servers), Inner: a.ownServer,

@@ -61,6 +61,7 @@ var (
 
 	// Attribution.
 	RelayDenied          = refuse(550, "5.7.1", ReasonRelayDenied, "Relaying denied: nothing proves which organisation this mail is from")
+	PostmasterMissing    = refuse(550, "5.7.1", ReasonRelayDenied, "Relaying denied: this relay has no postmaster configured")
 	InboundNotOffered    = refuse(550, "5.7.1", ReasonRelayDenied, "Mail for this domain is not taken here")
 	PeerNotEOP           = refuse(550, "5.7.1", ReasonPeerNotEOP, "The connecting address has no confirmed name of its provider")
 	RelayPool            = refuse(550, "5.7.1", ReasonRelayPool, "The provider does not vouch for mail from this address")

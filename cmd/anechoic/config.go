@@ -21,6 +21,7 @@ type validation struct {
 	Sources       int             `json:"sources"`
 	Problems      []api.FileFault `json:"problems"`
 	Findings      []api.Finding   `json:"findings"`
+	Notes         []string        `json:"notes,omitempty"` // what it does without
 }
 
 func (sh *shell) configCommand() *cobra.Command {
@@ -57,15 +58,19 @@ func (sh *shell) configValidate() error {
 	if err != nil {
 		return err
 	}
-	_, dir, problems, findings := config.Validate(file)
+	c, dir, problems, findings := config.Validate(file)
 	if len(problems) > 0 {
 		return sh.invalid(file, problems)
 	}
 	v := validated(file, dir, findings)
+	v.Notes = c.Notes()
 	if sh.asJSON {
 		return sh.printJSON(v)
 	}
 	sh.warn(v.Findings)
+	for _, note := range v.Notes {
+		sh.notef("note: %s\n", note)
+	}
 	sh.printf("%s: valid: %s, %s, %s\n", file, count(v.Organisations, "organisation", "organisations"),
 		count(v.Domains, "domain", "domains"), count(v.Sources, "source", "sources"))
 	return nil

@@ -78,7 +78,7 @@ func (s *selection) define(c *cobra.Command) {
 	c.Flags().StringVar(&s.Source, "source", "", "messages that came by the source of this `id`")
 	c.Flags().StringVar(&s.Sender, "sender", "", "messages whose sender is at this `domain`")
 	c.Flags().StringVar(&s.Domain, "domain", "", "recipients at this `domain`")
-	c.Flags().StringVar(&s.Site, "site", "", "recipients whose domain led to this `site` since the start")
+	c.Flags().StringVar(&s.Site, "site", "", "recipients whose domain led to this `site` lately")
 	c.Flags().StringVar((*string)(&s.State), "state", "", "recipients that are queued, leased or held")
 	c.Flags().StringVar(&s.olderThan, "older-than", "", "messages kept longer ago than this `time`: 2h, 7d, or a date")
 	c.Flags().StringVar(&s.Reply, "reply", "", "recipients whose last reply has this `text`")
@@ -110,21 +110,40 @@ func (sh *shell) queueList(ctx context.Context, flags selection, limit int) erro
 	if !chosen.Before.IsZero() {
 		query.Set("before", chosen.Before.Format(time.RFC3339Nano))
 	}
+	var unknown *api.SiteUnknown
 	messages, more, err := pages(ctx, limit, query, func(ctx context.Context, q url.Values) ([]api.Queued, string, error) {
 		page, err := client.Queue(ctx, q)
+		if page.SiteUnknown != nil { // the first page has it
+			unknown = page.SiteUnknown
+		}
 		return page.Messages, page.NextPageToken, err
 	})
 	if err != nil {
 		return err
 	}
 	if sh.asJSON {
+		sh.noteSiteUnknown(unknown)
 		return sh.printJSON(messages)
 	}
 	if err := sh.table("ID ORG FROM RECIPIENT STATE DUE ATTEMPTS LAST", queueRows(messages)); err != nil {
 		return err
 	}
 	sh.noteMore(more)
+	sh.noteSiteUnknown(unknown)
 	return nil
+}
+
+// noteSiteUnknown says what a selection by site leaves out.
+func (sh *shell) noteSiteUnknown(u *api.SiteUnknown) {
+	if u == nil {
+		return
+	}
+	what := count(u.Messages, "message", "messages")
+	if u.Messages == 0 {
+		what = count(u.Recipients, "recipient", "recipients")
+	}
+	sh.notef("not among them: %s to %s whose site is not known yet; it is known after the next attempt (queue retry --domain)\n",
+		what, count(u.Domains, "domain", "domains"))
 }
 
 func queueRows(messages []api.Queued) (rows [][]string) {

@@ -104,6 +104,7 @@ func (sh *shell) printSteered(done api.Steered) error {
 		return sh.printJSON(done)
 	}
 	sh.printf("%s\n", steeredSentence(done))
+	defer sh.noteSiteUnknown(done.SiteUnknown)
 	if len(done.Sample) == 0 {
 		return nil
 	}
@@ -128,6 +129,7 @@ func (sh *shell) askFirst(ctx context.Context, client *api.Client, verb api.Verb
 	if err != nil {
 		return err
 	}
+	sh.noteSiteUnknown(would.SiteUnknown)
 	return sh.confirm(steeredSentence(would) + ".")
 }
 
@@ -215,6 +217,10 @@ func (sh *shell) changeSuspensions(ctx context.Context, verb api.Verb, wish api.
 		sentence = "would be " + sentence
 	}
 	sh.printf("%s: %s %s, with %s queued now\n", sentence, done.Scope, done.Name, count(done.Recipients, "recipient", "recipients"))
+	if u := done.SiteUnknown; u != nil {
+		sh.notef("%s to %s may belong to it too: that is found out before anything is sent to them\n",
+			count(u.Recipients, "more recipient", "more recipients"), count(u.Domains, "domain", "domains"))
+	}
 	return nil
 }
 

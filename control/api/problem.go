@@ -112,6 +112,8 @@ func problemOf(err error) *Problem {
 		return p
 	case errors.Is(err, ErrConflict):
 		return problem(http.StatusConflict, CodeConflict, err.Error(), "try again when it is over, or restart the relay")
+	case errors.Is(err, custody.ErrReading):
+		return problem(http.StatusServiceUnavailable, CodeUnavailable, err.Error(), "the relay started a moment ago: ask again").because(mail.ReasonTimeout)
 	case errors.Is(err, custody.ErrNotFound):
 		return notFound(err.Error(), "queue list shows what is in custody")
 	case errors.Is(err, context.DeadlineExceeded):

@@ -49,6 +49,18 @@ type QueuedRecipient struct {
 type QueuePage struct {
 	Messages      []Queued `json:"messages"`
 	NextPageToken string   `json:"next_page_token,omitempty"`
+
+	// SiteUnknown is what else could belong to the site that was asked for; of the first page.
+	SiteUnknown *SiteUnknown `json:"site_unknown,omitempty"`
+}
+
+// SiteUnknown counts what a selection by site leaves out because it is not known yet where its
+// domains lead: nothing was sent there lately. It was selected by all else that was asked for,
+// but for sender and reply.
+type SiteUnknown struct {
+	Messages   int `json:"messages,omitempty"` // not counted of suspensions
+	Recipients int `json:"recipients"`
+	Domains    int `json:"domains"`
 }
 
 // queue is GET /api/v1/queue.
@@ -64,7 +76,7 @@ func (s *Server) queue(ctx context.Context, r *http.Request) (any, error) {
 	if chosen.Before, err = timeParameter("before", q.Get("before")); err != nil {
 		return nil, err
 	}
-	filter, err := s.queueFilter(chosen)
+	filter, err := s.queueFilter(ctx, chosen)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +91,10 @@ func (s *Server) queue(ctx context.Context, r *http.Request) (any, error) {
 	for _, e := range entries {
 		page.Messages = append(page.Messages, s.queuedOf(e))
 	}
-	return page, nil
+	if filter.After == "" {
+		page.SiteUnknown, err = s.siteUnknown(ctx, chosen, filter)
+	}
+	return page, err
 }
 
 // queued is GET /api/v1/queue/{id}.
@@ -105,7 +120,7 @@ func notInCustody(id mail.ID) *Problem {
 }
 
 // queueFilter reads the filter part of a selection.
-func (s *Server) queueFilter(chosen Selection) (f custody.Filter, err error) {
+func (s *Server) queueFilter(ctx context.Context, chosen Selection) (f custody.Filter, err error) {
 	f = custody.Filter{Org: chosen.Org, Source: chosen.Source, State: chosen.State, Before: chosen.Before, Reply: chosen.Reply}
 	if f.Domain, err = domainParameter("domain", chosen.Domain); err != nil {
 		return f, err
@@ -114,6 +129,9 @@ func (s *Server) queueFilter(chosen Selection) (f custody.Filter, err error) {
 		return f, err
 	}
 	if chosen.Site != "" {
+		if err := s.Delivery.SitesRead(ctx); err != nil {
+			return f, err
+		}
 		f.Leads = s.leadsTo(strings.ToLower(chosen.Site))
 	}
 	switch chosen.State {
@@ -123,8 +141,27 @@ func (s *Server) queueFilter(chosen Selection) (f custody.Filter, err error) {
 	return f, badRequest(fmt.Sprintf("state %q is none", chosen.State), "queued, leased or held")
 }
 
+// siteUnknown counts what filters made of a selection by site leave out; nil: nothing.
+func (s *Server) siteUnknown(ctx context.Context, chosen Selection, filters ...custody.Filter) (*SiteUnknown, error) {
+	if chosen.Site == "" {
+		return nil, nil
+	}
+	for i := range filters {
+		filters[i].Leads = s.leadsNowhere
+		filters[i].Limit = 0
+	}
+	n, err := s.Queue.Reach(ctx, filters...)
+	if err != nil || n.Recipients == 0 {
+		return nil, err
+	}
+	return &SiteUnknown{Messages: n.Messages, Recipients: n.Recipients, Domains: n.Domains}, nil
+}
+
+// leadsNowhere selects what goes to a domain whose site is not known.
+func (s *Server) leadsNowhere(d mail.Domain, via string) bool { return s.siteOf(d, via) == "" }
+
 // leadsTo selects what goes to a site, as far as is known: domains that nothing was
-// sent to since the start lead nowhere yet.
+// sent to lately lead nowhere yet.
 func (s *Server) leadsTo(site string) func(mail.Domain, string) bool {
 	known := map[mail.Domain]bool{}
 	return func(d mail.Domain, via string) bool {
@@ -146,8 +183,8 @@ func (s *Server) siteOf(d mail.Domain, via string) string {
 	if via != "" {
 		return via
 	}
-	site, _ := s.Delivery.SiteOf(d)
-	return site.Name
+	site, _ := s.Delivery.LeadsTo(d)
+	return site
 }
 
 // SiteOf names for views by site where a domain led lately, or the next hop a person
@@ -156,8 +193,8 @@ func SiteOf(d *delivery.Dispatcher, domain mail.Domain, via string) string {
 	if via != "" {
 		return via
 	}
-	if site, ok := d.SiteOf(domain); ok {
-		return site.Name
+	if site, ok := d.LeadsTo(domain); ok {
+		return site
 	}
 	return domain.String()
 }
@@ -175,7 +212,11 @@ func (s *Server) queuedOf(e custody.Entry) Queued {
 		if r.Course != nil {
 			told.Recipients[i].Via, told.Recipients[i].Ended = r.Course.Via, r.Course.End
 		}
-		told.Recipients[i].Site = s.siteOf(r.Address.Domain(), told.Recipients[i].Via)
+		one := &told.Recipients[i]
+		one.Site = s.siteOf(r.Address.Domain(), one.Via)
+		if one.Suspended == "" && !one.Ended && s.Queue.SuspendedSite(one.Site) {
+			one.Suspended = custody.ScopeSite
+		}
 	}
 	return told
 }

@@ -66,6 +66,8 @@ type Steered struct {
 	Recipients int      `json:"recipients"`
 	Later      int      `json:"later"`            // of those: an attempt is in flight, and it takes effect if that fails
 	Sample     []Queued `json:"sample,omitempty"` // of a dry run: the first messages
+
+	SiteUnknown *SiteUnknown `json:"site_unknown,omitempty"` // what else could belong to the site that was asked for
 }
 
 // SteerLine is one line of a steering that tells how far it came: what was reached so
@@ -127,6 +129,11 @@ func (s *Server) steerQueue(ctx context.Context, r *http.Request, progress func(
 	if err != nil {
 		return done, err
 	}
+	unknown, err := s.siteUnknown(ctx, chosen, reaching(verb, filters)...)
+	if err != nil {
+		return done, err
+	}
+	defer func() { done.SiteUnknown = unknown }()
 	if chosen.DryRun {
 		return s.rehearse(ctx, verb, filters)
 	}
@@ -214,6 +221,17 @@ var touches = map[Verb][]custody.State{
 	Bounce:  {custody.StateQueued, custody.StateLeased, custody.StateHeld},
 }
 
+// reaching are filters of what a verb can reach, where that is of one state.
+func reaching(verb Verb, filters []custody.Filter) []custody.Filter {
+	filters = slices.Clone(filters)
+	for i := range filters {
+		if states := touches[verb]; len(states) == 1 && filters[i].State == "" {
+			filters[i].State = states[0]
+		}
+	}
+	return filters
+}
+
 // rehearse counts what a verb would reach, and shows the first messages of that.
 func (s *Server) rehearse(ctx context.Context, verb Verb, filters []custody.Filter) (Steered, error) {
 	would := Steered{Verb: verb, DryRun: true}
@@ -256,7 +274,7 @@ func reachedBy(verb Verb, e custody.Entry) (reached custody.Steered) {
 // filters makes one filter of a selection, or one an id. Every id must be in
 // custody before anything is done.
 func (s *Server) filters(ctx context.Context, chosen Selection) ([]custody.Filter, error) {
-	filter, err := s.queueFilter(chosen)
+	filter, err := s.queueFilter(ctx, chosen)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"anechoic/mail"
 	"anechoic/relay/custody"
 )
 
@@ -20,6 +21,10 @@ const (
 type Suspended struct {
 	custody.Suspension
 	Recipients int `json:"recipients"`
+
+	// SiteUnknown is what is queued for domains of which it is found out at their next
+	// attempt, before anything is sent, whether a suspended site is theirs. Messages are not counted.
+	SiteUnknown *SiteUnknown `json:"site_unknown,omitempty"`
 }
 
 // SuspensionList is GET /api/v1/suspensions.
@@ -49,28 +54,28 @@ func (s *Server) keptBackBy(suspensions ...custody.Suspension) []Suspended {
 	list := make([]Suspended, len(suspensions))
 	sites := map[string]int{}
 	for i, one := range suspensions {
-		list[i] = Suspended{one, s.Queue.QueuedUnder(one)}
+		list[i] = Suspended{Suspension: one, Recipients: s.Queue.QueuedUnder(one)}
 		if one.Scope == custody.ScopeSite {
 			sites[one.Name] = 0
 		}
 	}
-	if s.countSites(sites); len(sites) == 0 {
+	if len(sites) == 0 {
 		return list
 	}
+	unknown := s.countSites(sites)
 	for i := range list {
 		if list[i].Scope == custody.ScopeSite {
-			list[i].Recipients = sites[list[i].Name]
+			list[i].Recipients, list[i].SiteUnknown = sites[list[i].Name], unknown
 		}
 	}
 	return list
 }
 
 // countSites counts what is queued for each of some sites, as far as is known where it
-// leads: the queue knows domains alone.
-func (s *Server) countSites(queued map[string]int) {
-	if len(queued) == 0 {
-		return
-	}
+// leads: the queue knows domains alone. The rest is counted too, if there is any.
+func (s *Server) countSites(queued map[string]int) *SiteUnknown {
+	unknown := SiteUnknown{}
+	domains := map[mail.Domain]bool{}
 	for share := range s.Queue.Shares {
 		if share.Queued == 0 {
 			continue
@@ -79,7 +84,15 @@ func (s *Server) countSites(queued map[string]int) {
 		if n, wanted := queued[site]; wanted {
 			queued[site] = n + share.Queued
 		}
+		if site == "" {
+			unknown.Recipients += share.Queued
+			domains[share.Domain] = true
+		}
 	}
+	if unknown.Domains = len(domains); unknown.Domains == 0 {
+		return nil
+	}
+	return &unknown
 }
 
 // steerSuspensions is POST /api/v1/suspensions/{verb}.
@@ -100,6 +113,11 @@ func (s *Server) steerSuspensions(ctx context.Context, r *http.Request) (any, er
 		apply = s.Queue.Resume
 	default:
 		return nil, notFound(fmt.Sprintf("%q is nothing that can be done to suspensions", r.PathValue("verb")), "suspend or resume")
+	}
+	if one.Scope == custody.ScopeSite {
+		if err := s.Delivery.SitesRead(ctx); err != nil {
+			return nil, err
+		}
 	}
 	told := s.keptBackBy(one)[0]
 	if wish.DryRun {

@@ -47,6 +47,7 @@ func (c *checker) config(f *file) Config {
 		Hostname:   c.domain("hostname", f.Hostname),
 		DataDir:    c.path(f.DataDir),
 		Registry:   c.path(f.Registry),
+		Postmaster: c.postmaster(f.Postmaster),
 		Storage:    Storage{Reserve: c.size("storage.reserve", f.Storage.Reserve, minReserve, maxReserve)},
 		SMTP:       c.smtp(&f.SMTP),
 		Limits:     c.limits(&f.Limits),

@@ -32,6 +32,8 @@ type Config struct {
 	DataDir  string
 	Registry string
 
+	Postmaster mail.Address // who reads mail to the relay's own postmaster; zero: nobody
+
 	Storage    Storage
 	SMTP       SMTP
 	Limits     Limits

@@ -11,6 +11,8 @@ type file struct {
 	DataDir  string `toml:"data_dir"`
 	Registry string `toml:"registry"`
 
+	Postmaster string `toml:"postmaster"`
+
 	Storage    storageTable    `toml:"storage"`
 	SMTP       smtpTable       `toml:"smtp"`
 	Limits     limitsTable     `toml:"limits"`

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"time"
 
 	"anechoic/org"
@@ -54,7 +55,7 @@ func reload(path string, feeds Feeds, number func(files string) uint64, now time
 	dir, more, findings := org.Build(reg, c.OrgProviders(), c.Egress(), number(digest(data, &reg, c.Providers)), now)
 	problems = append(append(problems, more...), reg.Place(append(c.unknownPools(&reg), c.webhooks(&reg, dir)...))...)
 	if dir != nil {
-		problems = append(problems, text.Place(append(c.inboundEgress(dir), c.disownedApart(dir)...))...)
+		problems = append(problems, text.Place(slices.Concat(c.inboundEgress(dir), c.disownedApart(dir), c.postmasterInside(dir)))...)
 		findings = append(append(findings, c.findings(dir)...), atRisk...)
 	}
 	if len(problems) > 0 {

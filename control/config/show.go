@@ -26,7 +26,10 @@ func (c Config) file() file {
 		Hostname: c.Hostname.String(),
 		DataDir:  absolute(c.DataDir),
 		Registry: absolute(c.Registry),
-		Storage:  storageTable{Reserve: size(c.Storage.Reserve)},
+
+		Postmaster: c.Postmaster.String(),
+
+		Storage: storageTable{Reserve: size(c.Storage.Reserve)},
 		SMTP: smtpTable{
 			Listen:                list(c.SMTP.Listen),
 			ListenTLS:             list(c.SMTP.ListenTLS),

@@ -153,3 +153,15 @@ func (x *index) compareDestinations(want map[any]counts, leading map[*destinatio
 	}
 	return ""
 }
+
+// AtMost bounds how many domains are remembered, before first use.
+func (s *Sites) AtMost(n int) { s.full = n }
+
+// SiteKey is where the record of a domain is.
+var SiteKey = siteKey
+
+// Bounds of Sites.
+const (
+	SiteStands  = siteStands
+	SiteRenewed = siteRenewed
+)

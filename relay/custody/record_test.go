@@ -108,6 +108,32 @@ func FuzzDecodeRecipient(f *testing.F) {
 	})
 }
 
+func FuzzDecodeSite(f *testing.F) {
+	d, err := mail.ParseDomain("else.test")
+	if err != nil {
+		f.Fatal(err)
+	}
+	b, err := encodeRecord(&siteRecord{Domain: d, Site: "mx.else.test", Last: time.Unix(1, 0).UTC()})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(siteKey(d), b)
+	f.Add(siteKey(d), []byte{1, '{', '}'})
+	f.Fuzz(func(t *testing.T, key string, b []byte) {
+		r, err := decodeSite(key, b)
+		if err != nil {
+			return
+		}
+		again, err := encodeRecord(&r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err := decodeSite(siteKey(r.Domain), again); err != nil || s.Domain != r.Domain || s.Site != r.Site || !s.Last.Equal(r.Last) {
+			t.Errorf("%q reads back as %+v: %v", b, s, err)
+		}
+	})
+}
+
 func FuzzParseKeys(f *testing.F) {
 	f.Add(recipientKey(mail.NewID(time.Unix(1, 0)), 7))
 	f.Add("message/")

@@ -22,6 +22,8 @@ type board struct {
 	suspended                       func(l *custody.Lease, site string) bool
 	suspendedSite                   func(site string) bool
 
+	known *custody.Sites // where domains led lately, without leases here too
+
 	// freed receives when a lease left the board, or a site was woken.
 	freed chan struct{}
 
@@ -35,7 +37,6 @@ type board struct {
 	going    map[*custody.Lease]task // attempts, since task.began
 	runnable siteHeap                // may begin an attempt, as far as is known
 	asleep   sleepHeap               // may not before a time
-	known    map[mail.Domain]string  // where domains led lately, without leases here too
 }
 
 // task is one lease on its way.
@@ -66,11 +67,9 @@ func sharesOf(g goal, org string) [2]domainShare {
 	return [2]domainShare{{g.domain, via, ""}, {g.domain, via, org}}
 }
 
-// Bounds of what is remembered.
-const (
-	maxKnown = 10_000 // domains
-	maxSites = 10_000 // with nothing ready and nothing under way, what they taught
-)
+// maxSites is of how many sites with nothing ready and nothing under way it is
+// remembered what they taught.
+const maxSites = 10_000
 
 // orgShare is what one organisation has on the board.
 type orgShare struct {
@@ -119,7 +118,10 @@ func (b *board) open(perSite, attempts, leases int, limits Limits) {
 	b.perSite, b.maxAttempts, b.maxLeases, b.limits = perSite, attempts, leases, limits
 	b.freed = make(chan struct{}, 1)
 	b.domains, b.sites, b.orgs = make(map[domainShare]int), make(map[string]*site), make(map[string]*orgShare)
-	b.known, b.going = make(map[mail.Domain]string), make(map[*custody.Lease]task)
+	b.going = make(map[*custody.Lease]task)
+	if b.known == nil {
+		b.known = new(custody.Sites)
+	}
 }
 
 // room is how many more leases may be taken: none or at least a batch, unless
@@ -162,7 +164,7 @@ func (b *board) picker(now time.Time) (skip func(custody.Candidate) bool) {
 		defer b.mu.Unlock()
 		site := c.Via
 		if site == "" && !c.End {
-			site = b.known[c.Domain]
+			site, _ = b.known.Site(c.Domain)
 		}
 		if b.suspendedSite(site) || b.full(c, b.sites[site], &batch, now) {
 			return true
@@ -264,9 +266,7 @@ func (b *board) enqueue(domain mail.Domain, route Route, leases []*custody.Lease
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.site(route.Site, domain)
-	if !route.Chosen {
-		b.remember(domain, s.name)
-	}
+	b.remember(domain, route, now)
 	for _, l := range leases {
 		org := b.org(l.Message.Organisation)
 		queue := s.byOrg[org.name]
@@ -332,16 +332,16 @@ func (b *board) forgetSite() {
 	}
 }
 
-// remember notes where a domain led. Which entry goes for a new one does not
-// matter.
-func (b *board) remember(d mail.Domain, site string) {
-	if _, there := b.known[d]; !there && len(b.known) >= maxKnown {
-		for old := range b.known {
-			delete(b.known, old)
-			break
-		}
+// remember notes where a domain led by itself. What comes in here goes to the
+// organisation's own server in the end: that is its site.
+func (b *board) remember(d mail.Domain, route Route, now time.Time) {
+	if route.Chosen {
+		return
 	}
-	b.known[d] = site
+	if _, known := b.known.Site(d); route.Local && known {
+		return
+	}
+	b.known.Learn(d, route.Site, now)
 }
 
 // settle puts a site where it belongs.

@@ -65,6 +65,9 @@ type Dispatcher struct {
 	// site teaches.
 	Advise func(site string, domain mail.Domain, r Result) Advice
 
+	// Known is where domains led lately, also before the start; nil: since the start.
+	Known *custody.Sites
+
 	PerSite   int // zero: DefaultPerSite; where Limits does not say
 	Workers   int // attempts at a time; zero: DefaultWorkers
 	MaxLeases int // zero: DefaultMaxLeases
@@ -145,6 +148,10 @@ func (d *Dispatcher) Start() {
 		}
 		return value
 	}
+	if d.Known == nil {
+		d.Known = new(custody.Sites)
+	}
+	d.board.known = d.Known
 	d.board.open(orDefault(d.PerSite, DefaultPerSite), orDefault(d.Workers, DefaultWorkers), orDefault(d.MaxLeases, DefaultMaxLeases), d.Limits)
 	d.board.suspendedSite = d.Queue.SuspendedSite
 	d.board.suspended = func(l *custody.Lease, site string) bool {

@@ -78,6 +78,19 @@ func ParseSmartHost(s string) (SmartHost, error) {
 	return SmartHost{Name: name.String(), Port: uint16(n)}, nil
 }
 
+// site is what the smart host is called among sites.
+func (h SmartHost) site() string { return h.Name + ":" + strconv.Itoa(int(h.Port)) }
+
+// relayhost is the site of a domain that is known without a look at DNS, because all goes to
+// the smart host but what comes in here.
+func (r *Router) relayhost(domain mail.Domain) (site string, ok bool) {
+	if r.SmartHost == (SmartHost{}) {
+		return "", false
+	}
+	_, inner := r.inner(domain)
+	return r.SmartHost.site(), !inner
+}
+
 // Route gives the hosts of a domain, or the Result that ends the attempt: nil
 // goes with a route that has at least one address, or that is Local.
 func (r *Router) Route(ctx context.Context, domain mail.Domain) (Route, *Result) {
@@ -142,7 +155,7 @@ func (r *Router) Via(ctx context.Context, hop string) (Route, *Result) {
 // host is the route to a host that we named ourselves. what it is stands in results.
 func (r *Router) host(ctx context.Context, named SmartHost, what string) (Route, *Result) {
 	host := Host{Name: named.Name, Port: named.Port}
-	route := Route{Site: host.Name + ":" + strconv.Itoa(int(host.Port))}
+	route := Route{Site: named.site()}
 	all, known := []netip.Addr(nil), false
 	if addr, err := netip.ParseAddr(host.Name); err == nil {
 		all, known = []netip.Addr{addr}, true

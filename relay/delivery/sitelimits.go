@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"time"
@@ -44,7 +45,7 @@ func (d *Dispatcher) Site(name string) (SiteStatus, bool) { return d.board.statu
 // SiteOf is what is known of the site where a domain led lately; not ok: it is not
 // known where.
 func (d *Dispatcher) SiteOf(domain mail.Domain) (SiteStatus, bool) {
-	name, ok := d.board.siteOf(domain)
+	name, ok := d.LeadsTo(domain)
 	if !ok {
 		return SiteStatus{}, false
 	}
@@ -52,6 +53,28 @@ func (d *Dispatcher) SiteOf(domain mail.Domain) (SiteStatus, bool) {
 		return status, true
 	}
 	return SiteStatus{Name: name}, true
+}
+
+// LeadsTo is the name of the site where a domain led lately, or where the configuration
+// sends all; not ok: it is not known.
+func (d *Dispatcher) LeadsTo(domain mail.Domain) (site string, ok bool) {
+	if d.Router != nil {
+		if site, ok := d.Router.relayhost(domain); ok {
+			return site, true
+		}
+	}
+	if d.Known == nil {
+		return "", false
+	}
+	return d.Known.Site(domain)
+}
+
+// SitesRead waits until what was known of domains' sites before the start is known again.
+func (d *Dispatcher) SitesRead(ctx context.Context) error {
+	if d.Known == nil {
+		return nil
+	}
+	return d.Known.Read(ctx)
 }
 
 // Sites is what is known of all sites, by name.
@@ -71,13 +94,6 @@ func (b *board) reshape(now time.Time) {
 		b.settle(s, now)
 	}
 	b.free()
-}
-
-func (b *board) siteOf(domain mail.Domain) (name string, ok bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	name, ok = b.known[domain]
-	return name, ok
 }
 
 func (b *board) status(name string, now time.Time) (SiteStatus, bool) {

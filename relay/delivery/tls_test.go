@@ -380,6 +380,22 @@ func TestAHostWithoutREQUIRETLSSendsTheMessageBack(t *testing.T) {
 	}
 }
 
+// RFC 8689 section 5: a report about such a message is not lost because of that, and needs
+// everything else.
+func TestAReportWithREQUIRETLSGoesOverVerifiedTLSToAHostWithoutIt(t *testing.T) {
+	asReport := func(a *Attempt) { a.Envelope.RequireTLS, a.Envelope.From = true, mail.Address{} }
+	enforced := &TLSRules{STS: policy(mtasts.ModeEnforce, "mx1.globex.example")}
+	if r := deliverTo(t, "right", enforced, asReport); r.Status != Delivered || !strings.Contains(r.TLS, "verified") {
+		t.Errorf("%+v", r)
+	}
+	if r := deliverTo(t, "other", enforced, asReport); r.Status != Failed || r.Enhanced != "5.7.30" {
+		t.Errorf("to a host with another's certificate: %+v", r)
+	}
+	if r := deliverTo(t, "right", &TLSRules{}, asReport); r.Status != Failed || r.Enhanced != "5.7.30" {
+		t.Errorf("to a host that nobody vouches for: %+v", r)
+	}
+}
+
 func TestSessionsAreReported(t *testing.T) {
 	type line struct {
 		Policy  tlsrpt.PolicyType
@@ -452,7 +468,7 @@ func TestConnectionsAreSharedOnlyUnderOnePolicy(t *testing.T) {
 	others := []func(*Security){
 		func(s *Security) { s.Level = LevelEncrypted }, func(s *Security) { s.By = BySTS }, func(s *Security) { s.Names = []string{"b"} },
 		func(s *Security) { s.SNI = "x" }, func(s *Security) { s.TLSA = nil }, func(s *Security) { s.TLSA = []mail.TLSA{keyRecord(t, testRoots().right)} },
-		func(s *Security) { s.Testing = true }, func(s *Security) { s.Require = true },
+		func(s *Security) { s.Testing = true }, func(s *Security) { s.Require = true }, func(s *Security) { s.Returns = true },
 	}
 	seen := map[string]bool{base.Key(): true}
 	for i, change := range others {

@@ -76,6 +76,7 @@ type Security struct {
 	Pins    [][32]byte    // SHA-256 of keys (DER SubjectPublicKeyInfo); if there are any, the certificate's is one of them, and no more is asked
 	Testing bool          // MTA-STS mode testing: the certificate is judged for the report, and no more
 	Require bool          // the host must offer REQUIRETLS and is told so (RFC 8689)
+	Returns bool          // the message is a report, with the null sender: one that does not offer REQUIRETLS gets it too
 	Policy  tlsrpt.Policy // what sessions are reported under
 }
 
@@ -89,7 +90,7 @@ var errNoSTARTTLS = errors.New("TLS is required and the server does not offer it
 // under the other.
 func (s Security) Key() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d %s %t %t %q %q", s.Level, s.By, s.Testing, s.Require, s.SNI, s.Names)
+	fmt.Fprintf(&b, "%d %s %t %t %t %q %q", s.Level, s.By, s.Testing, s.Require, s.Returns, s.SNI, s.Names)
 	for _, pin := range s.Pins {
 		fmt.Fprintf(&b, " %x", pin)
 	}
@@ -118,9 +119,10 @@ func (s Security) Start(offered bool) (start bool, err error) {
 func (s Security) mandatory() bool { return s.Level >= LevelEncrypted }
 
 // Mail says whether a message may be offered to a server that offers
-// REQUIRETLS, or not.
+// REQUIRETLS, or not. A report about a message with REQUIRETLS is not thrown away because
+// of that alone (RFC 8689 section 5): it goes over verified TLS all the same.
 func (s Security) Mail(offersRequireTLS bool) error {
-	if s.Require && !offersRequireTLS {
+	if s.Require && !s.Returns && !offersRequireTLS {
 		return s.blocked(errors.New("the server does not offer REQUIRETLS"))
 	}
 	return nil

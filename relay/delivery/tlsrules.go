@@ -48,6 +48,7 @@ type TLSPlan struct {
 	domain   mail.Domain // of the recipients
 	floor    Security
 	require  bool            // the message has REQUIRETLS
+	returns  bool            // it has the null sender: it is a report
 	optional bool            // it says TLS-Required: No, and has not
 	chosen   bool            // we named the host ourselves: the domain's DNS does not
 	owed     bool            // and the domain's own hosts would have to be verified
@@ -76,7 +77,7 @@ func LevelOf(word string) (l SecurityLevel, ok bool) {
 // is the result of all of them where that cannot be known now: no policy is ever
 // passed by because it could not be asked for.
 func (r *TLSRules) Plan(ctx context.Context, a *Attempt) (plan *TLSPlan, end *Result) {
-	p := &TLSPlan{rules: r, require: a.RequireTLS || a.Envelope.RequireTLS, chosen: r.SmartHost || a.Route.Chosen}
+	p := &TLSPlan{rules: r, require: a.RequireTLS || a.Envelope.RequireTLS, returns: a.Envelope.From.IsZero(), chosen: r.SmartHost || a.Route.Chosen}
 	if len(a.Envelope.Recipients) > 0 {
 		p.domain = a.Envelope.Recipients[0].Address.Domain()
 	}
@@ -192,7 +193,7 @@ func (p *TLSPlan) judge(ctx context.Context, host Host) (Security, error) {
 	if p.optional || p.owned {
 		return s, nil
 	}
-	s.Require = p.require
+	s.Require, s.Returns = p.require, p.require && p.returns
 	named := p.chosen || len(s.Names) > 0 || p.secure && p.mx[host.Name] // nobody but the domain or we can have named the host
 	found, err := p.dane(ctx, host, &s)
 	if err != nil {

@@ -19,6 +19,7 @@ func bounceRows() []row {
 	report := app("Auto-Submitted: auto-generated").sender("")
 	return []row{{id: "A44", scenario: "backscatter", variants: []variant{
 		does("bounces of others to senders of ours", func(t *testing.T, _ *relay) { foreignBounces(t) }),
+		does("bounces that give back a Message-ID alone", func(t *testing.T, _ *relay) { onlyOurBouncesComeInByMessageID(t) }),
 		does("mail that came in and cannot be delivered", func(t *testing.T, _ *relay) { undeliverableInboundMail(t) }),
 		bounces("mail of a proven sender", 1, toNobody(app())),
 		bounces("mail of a tenant", 1, toNobody(mailFromMicrosoft(acme, "ann@acme.test"))),
