@@ -259,8 +259,9 @@ func TestPoliciesOnlyEverRaise(t *testing.T) {
 			}
 		})
 		if err != nil {
-			if required && !errors.Is(err, ErrRequireTLS) {
-				rt.Fatalf("%v is not told as a matter of REQUIRETLS", err)
+			unknown := strings.Contains(err.Error(), "could not be looked up")
+			if errors.Is(err, ErrRequireTLS) != (required && !unknown) {
+				rt.Fatalf("%v with REQUIRETLS %v: it is a reason to give up only where it is known", err, required)
 			}
 			return
 		}
@@ -377,6 +378,36 @@ func TestAHostWithoutREQUIRETLSSendsTheMessageBack(t *testing.T) {
 	r := deliverTo(t, "right", &TLSRules{STS: policy(mtasts.ModeEnforce, "mx1.globex.example")}, requiringTLS)
 	if r.Status != Failed || r.Enhanced != "5.7.30" || !strings.Contains(r.Reply, "REQUIRETLS") {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestWhatIsNotKnownNowIsNoReasonToGiveUp: a look-up or a policy host that fails today
+// delays a message with REQUIRETLS; one that says no sends it back.
+func TestWhatIsNotKnownNowIsNoReasonToGiveUp(t *testing.T) {
+	failing := func(err error) *TLSRules {
+		return &TLSRules{STS: func(context.Context, mail.Domain) (mtasts.Entry, error) { return mtasts.Entry{}, err }}
+	}
+	dark := globex(t)
+	dark.SetFault(tlsaName, true)
+	for about, c := range map[string]struct {
+		rules  *TLSRules
+		status Status
+		says   string
+	}{
+		"TLSA records that cannot be looked up": {&TLSRules{Resolver: dark, DANE: on}, Deferred, "could not be looked up"},
+		"a policy host that does not answer":    {failing(errors.New("connection refused")), Deferred, "could not be fetched"},
+		"a policy that is none":                 {failing(mtasts.ErrPolicy), Failed, "vouches"},
+		"a policy host of another name":         {failing(mtasts.ErrCertificate), Failed, "vouches"},
+		"no policy":                             {failing(nil), Failed, "vouches"},
+	} {
+		a := testAttempt(t, Route{Site: "globex.example", Hosts: []Host{{Name: "mx1.globex.example", Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, Port: 25}}}, "Subject: x\r\n\r\n", "bob@globex.example")
+		a.Envelope.RequireTLS = true
+		transport := &SMTP{Helo: "relay.example", Rules: c.rules}
+		r := transport.Deliver(t.Context(), a)[0]
+		transport.Close()
+		if r.Status != c.status || !strings.Contains(r.Reply, c.says) || (r.Enhanced == "5.7.30") != (c.status == Failed) {
+			t.Errorf("%s: %+v", about, r)
+		}
 	}
 }
 

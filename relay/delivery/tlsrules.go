@@ -56,6 +56,7 @@ type TLSPlan struct {
 	mx       map[string]bool // the exchangers' names
 	secure   bool            // and they are authentic
 	sts      mtasts.Policy
+	unsure   bool                // it could not be fetched, and there is no earlier one
 	asked    map[string]hostRule // by name and port: a host may have several addresses
 }
 
@@ -156,6 +157,8 @@ func (p *TLSPlan) findSTS(ctx context.Context) {
 	entry, err := p.rules.STS(ctx, p.domain)
 	if entry.InForce(time.Now()) {
 		p.sts = entry.Policy
+	} else {
+		p.unsure = err != nil && stsResult(err) == tlsrpt.STSFetchError
 	}
 	if err != nil {
 		p.report(Security{Policy: tlsrpt.Policy{Type: tlsrpt.PolicySTS, Domain: p.domain}}, &policyFault{stsResult(err), err})
@@ -198,7 +201,7 @@ func (p *TLSPlan) judge(ctx context.Context, host Host) (Security, error) {
 	found, err := p.dane(ctx, host, &s)
 	if err != nil {
 		p.report(s, err)
-		return s, s.blocked(err)
+		return s, err // not known now: a message with REQUIRETLS waits as any other
 	}
 	switch {
 	case p.owed && s.Level != LevelVerified: // a person's choice never lowers what the domain asks for
@@ -212,6 +215,9 @@ func (p *TLSPlan) judge(ctx context.Context, host Host) (Security, error) {
 	}
 	if !s.Require {
 		return s, nil
+	}
+	if !named && p.unsure {
+		return s, fmt.Errorf("whether %s vouches for the host is not known: its MTA-STS policy could not be fetched", p.domain)
 	}
 	if !named { // RFC 8689 section 4.2.1
 		return s, s.blocked(errors.New("neither DNSSEC nor MTA-STS vouches for the host"))
