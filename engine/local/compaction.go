@@ -35,21 +35,17 @@ type compactions struct {
 	done chan struct{} // closed when nothing is called any more
 }
 
-// How soon after the opening tables are put in order, and how often the store is asked,
-// whatever it tells, whether more may be.
+// How soon after the opening tables are put in order (a full queue is read back by then),
+// and how often the store is asked, whatever it tells, whether more may be.
 const (
-	compactionsQuiet = 5 * time.Second
+	compactionsQuiet = 30 * time.Second
 	compactionsAsked = 100 * time.Millisecond
 )
 
-// quietAfter is how long a store that was just opened is left as it is: not at all where
-// many starts have left it so much to do that soon it would take no more writes.
-func quietAfter(m *pebble.Metrics, quiet time.Duration) time.Duration {
-	if m.Levels[0].Sublevels >= l0Stop/2 {
-		return 0
-	}
-	return quiet
-}
+// urgent says that the store is not left as it is any longer: many starts, or much mail in
+// the seconds since this one, have left it so much to do that soon it would take no more
+// writes.
+func urgent(m *pebble.Metrics) bool { return m.Levels[0].Sublevels >= l0Stop/2 }
 
 func newCompactions() *compactions {
 	return &compactions{wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
@@ -58,12 +54,13 @@ func newCompactions() *compactions {
 // Register implements pebble.CompactionScheduler.
 func (c *compactions) Register(_ int, db pebble.DBForCompaction) { c.db = db }
 
-// open says that the store is open. It is called once at most, after Register.
-func (c *compactions) open(log *slog.Logger, quiet time.Duration) {
+// open says that the store is open. It is called once at most, after Register. urgent is
+// asked at once and after each flush, until the quiet time is over.
+func (c *compactions) open(log *slog.Logger, quiet time.Duration, urgent func() bool) {
 	c.mu.Lock()
 	c.opened = true
 	c.mu.Unlock()
-	background.Vital(nil, log, "engine: compactions", func() { c.run(quiet) })
+	background.Vital(nil, log, "engine: compactions", func() { c.run(quiet, urgent) })
 }
 
 // Unregister implements pebble.CompactionScheduler: the store closes, which may be before
@@ -97,12 +94,16 @@ func (c *compactions) UpdateGetAllowedWithoutPermission() {
 }
 
 // run offers what may run, from the end of the quiet time until the store closes.
-func (c *compactions) run(quiet time.Duration) {
+func (c *compactions) run(quiet time.Duration, urgent func() bool) {
 	defer close(c.done)
-	select {
-	case <-time.After(quiet):
-	case <-c.quit:
-		return
+	for over := time.After(quiet); over != nil && !urgent(); {
+		select {
+		case <-over:
+			over = nil
+		case <-c.wake:
+		case <-c.quit:
+			return
+		}
 	}
 	c.mu.Lock()
 	c.begun = true

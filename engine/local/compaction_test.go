@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,15 +71,31 @@ func TestAStoreOpensBeforeItsTablesAreInOrder(t *testing.T) {
 }
 
 // TestAStoreThatSoonTakesNoMoreIsPutInOrderAtOnce is for many starts, each ended by a
-// crash within seconds.
+// crash within seconds, and for much mail right after one.
 func TestAStoreThatSoonTakesNoMoreIsPutInOrderAtOnce(t *testing.T) {
 	var m pebble.Metrics
-	for layers, want := range map[int32]time.Duration{0: time.Second, l0Stop/2 - 1: time.Second, l0Stop / 2: 0, l0Stop: 0} {
-		m.Levels[0].Sublevels = layers
-		if got := quietAfter(&m, time.Second); got != want {
-			t.Errorf("with %d layers: %s of quiet, want %s", layers, got, want)
+	for layers, want := range map[int32]bool{0: false, l0Stop/2 - 1: false, l0Stop / 2: true, l0Stop: true} {
+		if m.Levels[0].Sublevels = layers; urgent(&m) != want {
+			t.Errorf("with %d layers: %v", layers, !want)
 		}
 	}
+	synctest.Test(t, func(t *testing.T) {
+		c, w := newCompactions(), &waiting{allowed: 1, left: 1}
+		defer c.Unregister()
+		c.Register(2, w)
+		var hurry atomic.Bool
+		c.open(slog.New(slog.DiscardHandler), time.Hour, hurry.Load)
+		for _, want := range []bool{false, true} {
+			hurry.Store(want)
+			c.UpdateGetAllowedWithoutPermission() // as after a flush
+			synctest.Wait()
+			w.mu.Lock()
+			if got := len(w.running) == 1; got != want {
+				t.Errorf("urgent %v: it runs %v", want, got)
+			}
+			w.mu.Unlock()
+		}
+	})
 }
 
 // TestCompactionsOfAStoreThatWasNeverOpenEnd: a store that fails to open is closed at once.
@@ -140,7 +157,7 @@ func TestCompactionsRunAfterTheQuietTimeAsManyAsMay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, w := newCompactions(), &waiting{allowed: 2, left: 5}
 		c.Register(2, w)
-		c.open(slog.New(slog.DiscardHandler), time.Second)
+		c.open(slog.New(slog.DiscardHandler), time.Second, func() bool { return false })
 		expect := func(when string, running, left int) {
 			t.Helper()
 			synctest.Wait()

@@ -131,7 +131,7 @@ func Open(opts Options) (*Engine, error) {
 		return nil, errors.Join(fmt.Errorf("engine: open %s: %w", opts.Dir, err), e.db.Close(), lock.Close())
 	}
 	e.fault.armed.Store(true)
-	e.compactions.open(e.opts.Log, quietAfter(e.db.Metrics(), e.opts.quiet))
+	e.compactions.open(e.opts.Log, e.opts.quiet, func() bool { return urgent(e.db.Metrics()) })
 	background.Vital(nil, e.opts.Log, "engine: commit", e.run)
 	return e, nil
 }

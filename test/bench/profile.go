@@ -34,6 +34,7 @@ var costs = []struct {
 	{"socket: open, close, deadline", []string{"net."}},
 	{"TLS", []string{"crypto/tls.", "crypto/internal/fips140/aes."}},
 	{"hashing (SHA-256)", []string{"crypto/sha256.", "crypto/internal/fips140/sha256."}},
+	{"ours: content checks", []string{"anechoic/relay/screen"}},
 	{"JSON", []string{"encoding/json"}},
 	{"metrics", []string{"github.com/prometheus"}},
 	{"memory: allocate", []string{"runtime.mallocgc", "runtime.growslice", "runtime.makeslice"}},
