@@ -310,9 +310,17 @@ func (a *App) Start() (err error) {
 	if err := a.listenControl(); err != nil {
 		return err
 	}
+	background.Go(&a.running, a.log, "queue read back", func() { a.tidy(running) })
 	a.dispatcher.Start()
 	a.onStop("delivery", func(ctx context.Context) error { a.dispatcher.Stop(ctx); return nil })
 	return a.listenSMTP()
+}
+
+// tidy lets the store put its tables in order once the queue was read back.
+func (a *App) tidy(ctx context.Context) {
+	if a.queue.Read(ctx) == nil {
+		a.engine.Tidy()
+	}
 }
 
 // Indexed waits until what was in the queue at the start is read back.

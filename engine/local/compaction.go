@@ -31,12 +31,13 @@ type compactions struct {
 	running int
 
 	wake chan struct{} // something may run that could not
+	soon chan struct{} // closed when nobody needs the quiet time any more
 	quit chan struct{}
 	done chan struct{} // closed when nothing is called any more
 }
 
-// How soon after the opening tables are put in order (a full queue is read back by then),
-// and how often the store is asked, whatever it tells, whether more may be.
+// How long after the opening tables are left as they are at most, and how often the store is
+// asked, whatever it tells, whether more may be put in order.
 const (
 	compactionsQuiet = 30 * time.Second
 	compactionsAsked = 100 * time.Millisecond
@@ -48,7 +49,7 @@ const (
 func urgent(m *pebble.Metrics) bool { return m.Levels[0].Sublevels >= l0Stop/2 }
 
 func newCompactions() *compactions {
-	return &compactions{wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+	return &compactions{wake: make(chan struct{}, 1), soon: make(chan struct{}), quit: make(chan struct{}), done: make(chan struct{})}
 }
 
 // Register implements pebble.CompactionScheduler.
@@ -61,6 +62,17 @@ func (c *compactions) open(log *slog.Logger, quiet time.Duration, urgent func() 
 	c.opened = true
 	c.mu.Unlock()
 	background.Vital(nil, log, "engine: compactions", func() { c.run(quiet, urgent) })
+}
+
+// begin ends the quiet time.
+func (c *compactions) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.soon:
+	default:
+		close(c.soon)
+	}
 }
 
 // Unregister implements pebble.CompactionScheduler: the store closes, which may be before
@@ -99,6 +111,8 @@ func (c *compactions) run(quiet time.Duration, urgent func() bool) {
 	for over := time.After(quiet); over != nil && !urgent(); {
 		select {
 		case <-over:
+			over = nil
+		case <-c.soon:
 			over = nil
 		case <-c.wake:
 		case <-c.quit:

@@ -262,6 +262,10 @@ func (e *Engine) Ready() error {
 	return e.room()
 }
 
+// Tidy says that a start is over, so that the store may put its tables in order, which takes a
+// processor for a while. Half a minute after Open it does so by itself.
+func (e *Engine) Tidy() { e.compactions.begin() }
+
 // Broken is closed when a write or fsync failed: from then on nothing is taken,
 // and Ready says why. The process is to end and be started again, because only a
 // new look at the disk tells what of the failed write is there.
